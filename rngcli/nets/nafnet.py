@@ -1,0 +1,112 @@
+"""NAFNet, the reconstructive network: noisy picture in, reconstruction r(x) out (Chen et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class NAFNetSpec:
+    """Shape of a NAFNet; the defaults are the authors' SIDD-width32 (29.16 M parameters)."""
+
+    width: int = 32
+    encoder: tuple[int, ...] = (2, 2, 4, 8)
+    middle: int = 12
+    decoder: tuple[int, ...] = (2, 2, 2, 2)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of this [px]."""
+        return 2 ** len(self.encoder)
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each pixel, (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In channels_last memory this permutation is a view, so no copy is made either way.
+        nhwc = x.permute(0, 2, 3, 1)
+        return F.layer_norm(nhwc, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+def simple_gate(x: Tensor) -> Tensor:
+    """SG: split the channels in two halves and multiply, (N, 2C, H, W) -> (N, C, H, W)."""
+    a, b = x.chunk(2, dim=1)
+    return a * b
+
+
+class NAFBlock(nn.Module):
+    """Two gated residual branches (Chen et al. 2022, fig. 3c); starts as the identity, since β = γ = 0."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        self.beta = nn.Parameter(torch.zeros(1, c, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
+        self.norm1, self.norm2 = ChannelNorm(c), ChannelNorm(c)
+        self.conv1 = nn.Conv2d(c, 2 * c, 1)
+        self.conv2 = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c)
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1))
+        self.conv3 = nn.Conv2d(c, c, 1)
+        self.conv4 = nn.Conv2d(c, 2 * c, 1)
+        self.conv5 = nn.Conv2d(c, c, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = simple_gate(self.conv2(self.conv1(self.norm1(x))))
+        y = x + self.beta * self.conv3(z * self.sca(z))
+        return y + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(y))))
+
+
+def upsample(channels: int) -> nn.Sequential:
+    """Twice the height and width, half the channels: 1×1 convolution, then pixel shuffle."""
+    return nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.PixelShuffle(2))
+
+
+class NAFNet(nn.Module):
+    """Noisy RGB (N, 3, H, W) in [0, 1] -> reconstruction of the same shape, not clamped.
+
+    Parameter names are the authors', so their checkpoints load strictly.
+    """
+
+    def __init__(self, spec: NAFNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        c = spec.width
+        self.intro = nn.Conv2d(3, c, 3, padding=1)
+        self.ending = nn.Conv2d(c, 3, 3, padding=1)
+        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        for blocks in spec.encoder:
+            self.encoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
+            self.downs.append(nn.Conv2d(c, 2 * c, 2, stride=2))
+            c *= 2
+        self.middle_blks = nn.Sequential(*(NAFBlock(c) for _ in range(spec.middle)))
+        self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
+        for blocks in spec.decoder:
+            self.ups.append(upsample(c))
+            c //= 2
+            self.decoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        m = self.spec.multiple
+        noisy = F.pad(x, (0, -w % m, 0, -h % m))
+        features = self.intro(noisy)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            features = encoder(features)
+            skips.append(features)
+            features = down(features)
+        features = self.middle_blks(features)
+        for decoder, up in zip(self.decoders, self.ups, strict=True):
+            features = decoder(up(features) + skips.pop())
+        return (self.ending(features) + noisy)[..., :h, :w]
