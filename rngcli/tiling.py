@@ -139,7 +139,7 @@ class Canvas:
     def add(self, i: int, tile: np.ndarray) -> None:
         """Blend in tile i, (size, size, C) float32, once; PictureError where a value is not finite or absurd."""
         if not np.abs(tile).max() < LIMIT:  # false for NaN too
-            raise PictureError("the model returned values that are no colours", "try full precision or another model")
+            raise PictureError("the model returned values that are no colours", "try --precision fp32 or another model")
         self.missing.remove(i)
         share = np.rint(self.grid.window(i)[..., None] * tile * ONE).astype(np.int32)
         y, x = self.grid.origin(i)
