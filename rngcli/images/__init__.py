@@ -1,0 +1,24 @@
+"""What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
+
+from rngcli.images.files import (
+    FORMAT_OF_SUFFIX,
+    PART_PREFIX,
+    PART_SUFFIX,
+    RAW_SUFFIXES,
+    READABLE_SUFFIXES,
+    SUFFIX_OF_FORMAT,
+    decode,
+    encode,
+    read,
+    sniff,
+    write,
+    write_bytes,
+)
+from rngcli.images.metadata import Metadata
+from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, WriteOptions
+
+__all__ = [
+    "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
+    "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "read", "sniff",
+    "write", "write_bytes",
+]  # fmt: skip

@@ -1,0 +1,194 @@
+"""Bytes and files: which codec a picture needs, and how one is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rngcli.errors import EnvironmentFault, PictureError, RngError
+from rngcli.images import jpeg, png, tiff, webp
+from rngcli.images.metadata import stripped, truthful, upright
+from rngcli.images.model import Excess, Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
+
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
+FORMAT_OF_SUFFIX: dict[str, Format] = {
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
+    ".webp": "webp", ".avif": "avif",
+}  # fmt: skip
+SUFFIX_OF_FORMAT: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif"}
+READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
+PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
+
+_DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
+    "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode_webp, "avif": webp.decode_avif,
+}  # fmt: skip
+_ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
+    "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode_webp, "avif": webp.encode_avif,
+}  # fmt: skip
+_UNREADABLE = {
+    b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
+    b"\x76\x2f\x31\x01": "an OpenEXR picture",
+    b"\xff\x0a": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"\0\0\0\x0cjP  ": "a JPEG 2000",
+}  # fmt: skip
+_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+
+
+def sniff(data: bytes) -> str:
+    """The format of a file by its first bytes: a `Format` or "raw"; PictureError where rng does not read it."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(png.SIGNATURE):
+        return "png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        return _sniff_boxes(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    known = next((name for mark, name in _UNREADABLE.items() if data.startswith(mark)), None)
+    if known:
+        raise PictureError(f"the file is {known}, which rng does not read", "convert it to TIFF or PNG first")
+    cause = "the file is empty" if not data else "the file is no picture that rng reads"
+    raise PictureError(cause, "whatever its name says, its content decides")
+
+
+def _sniff_boxes(data: bytes) -> str:
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    if b"avif" in brands:
+        return "avif"
+    if b"hei" in brands or b"mif1" in brands:
+        raise PictureError("a HEIF picture, which rng does not read", "export it as JPEG, TIFF or AVIF first")
+    raise PictureError("the file is a film or another container, no picture", "leave it out")
+
+
+def decode(data: bytes, options: ReadOptions | None = None) -> Image:
+    """The picture in the bytes of a file; PictureError, and no other, where there is none.
+
+    Errors do not name the file: who calls knows it.
+    """
+    options = options or ReadOptions()
+    kind = sniff(data)
+    try:
+        return _in_range(_DECODERS[kind](data, options))
+    except RngError:
+        raise
+    except MemoryError:
+        raise PictureError("the picture needs more memory than there is", "lower --max-pixels or free memory") from None
+    except Exception as error:  # decoders meet hostile files with exceptions of every kind
+        cause = f"the {kind.upper()} cannot be decoded ({_reason(error)})"
+        raise PictureError(cause, "the file is damaged") from error
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _in_range(image: Image) -> Image:
+    pixels = image.pixels
+    if not np.isfinite(pixels).all():
+        raise PictureError("the picture holds values that are not numbers (NaN or infinite)", "repair it first")
+    outside = ((pixels < 0) | (pixels > 1)).any(axis=2).ravel()
+    if not outside.any():
+        return image
+    index = np.flatnonzero(outside)
+    value = pixels.reshape(-1, 3)[index].astype(np.float64)
+    return replace(image, pixels=np.clip(pixels, 0, 1), excess=Excess(index, value - np.clip(value, 0, 1)))
+
+
+def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
+    """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
+    options = options or WriteOptions()
+    try:
+        return _ENCODERS[format](_stored(image, format, options), options)
+    except RngError:
+        raise
+    except MemoryError:
+        raise PictureError("writing the picture needs more memory than there is", "free memory") from None
+    except Exception as error:
+        cause = f"the picture cannot be written as {format.upper()} ({_reason(error)})"
+        raise PictureError(cause, "choose another format") from error
+
+
+def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
+    """The picture as the file will hold it: out of range where it was, metadata made true, orientation exactly once.
+
+    In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
+    tag, and a stripped picture has none: there the pixels are turned and the tag is 1.
+    """
+    pixels, alpha, metadata = _restored(image), image.alpha, image.metadata
+    if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
+        pixels = turned(pixels, metadata.orientation)
+        alpha = None if alpha is None else turned(alpha, metadata.orientation)
+        metadata = upright(metadata)
+    height, width = pixels.shape[:2]
+    kept = stripped(metadata) if options.strip_metadata else truthful(metadata, width, height, options.software)
+    if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
+        alpha = None
+    return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
+
+
+def _restored(image: Image) -> np.ndarray:
+    if image.excess is None:
+        return image.pixels
+    pixels = image.pixels.copy()
+    flat = pixels.reshape(-1, 3)
+    flat[image.excess.index] = flat[image.excess.index] + image.excess.value
+    return pixels
+
+
+def read(path: Path, options: ReadOptions | None = None) -> Image:
+    """The picture in a file; PictureError where the file or the picture cannot be read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise PictureError("this is no regular file", "name a picture")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PictureError(f"the file cannot be read ({reason})", "check that it is there and readable") from None
+    return decode(data, options)
+
+
+def write(path: Path, image: Image, options: WriteOptions | None = None) -> None:
+    """Write a picture whole or not at all, in the format that the suffix of `path` names, else in the one it came in.
+
+    Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
+    """
+    format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
+    write_bytes(path, encode(image, format, options))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by `data` in one instant: at every moment there is the old file or the new."""
+    part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(part, data)
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+    except OSError as error:
+        if error.errno in _ONE_PICTURE:
+            raise PictureError(f"{path} cannot be written ({error.strerror})", "choose another output name") from None
+        cause = f"{path} cannot be written ({error.strerror})"
+        raise EnvironmentFault(cause, "check the disk and its rights") from None
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    # O_EXCL and 0o666 rather than mkstemp: the file must get the rights that any new file of the user gets.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,263 @@
+"""The tag directory of TIFF, which EXIF and most camera raws share: read it, write it, edit it in place."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ByteOrder = Literal["<", ">"]
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD, LONG8 = 1, 2, 3, 4, 5, 7, 13, 16
+EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
+_POINTERS = (EXIF_POINTER, GPS_POINTER, INTEROP_POINTER)
+_UNIT = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
+_UNIT |= {16: "Q", 17: "q", 18: "Q"}
+_PAIRS = (5, 10)
+_MAX_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """One tag: `data` holds `count` values of TIFF type `type`, in the byte order of its directory."""
+
+    type: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Tags by number, sub-directories by the tag that points to them, and where the next directory lies (0: none)."""
+
+    order: ByteOrder = "<"
+    fields: dict[int, Field] = field(default_factory=dict)
+    children: dict[int, Directory] = field(default_factory=dict)
+    next: int = 0
+
+    def numbers(self, tag: int) -> tuple[float, ...]:
+        """The values of a numeric tag, rationals as quotients (0 where the denominator is 0); () where it is absent."""
+        found = self.fields.get(tag)
+        return _unpack(found, self.order) if found else ()
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """The first value of a tag as an integer, or `default`."""
+        values = self.numbers(tag)
+        return int(values[0]) if values else default
+
+    def text(self, tag: int) -> str:
+        """The text of an ASCII tag, or ''."""
+        found = self.fields.get(tag)
+        return found.data.split(b"\0")[0].decode("utf-8", "replace").strip() if found else ""
+
+
+def ascii_field(text: str) -> Field:
+    """A text tag, ended by the NUL that TIFF wants."""
+    data = text.encode("utf-8") + b"\0"
+    return Field(ASCII, len(data), data)
+
+
+def short_field(order: ByteOrder, *values: int) -> Field:
+    """A tag of unsigned 16-bit values."""
+    return Field(SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values))
+
+
+def long_field(order: ByteOrder, *values: int) -> Field:
+    """A tag of unsigned 32-bit values, or of 64-bit ones (BigTIFF) where 32 bits do not hold them."""
+    if max(values, default=0) < 2**32:
+        return Field(LONG, len(values), struct.pack(f"{order}{len(values)}I", *values))
+    return Field(LONG8, len(values), struct.pack(f"{order}{len(values)}Q", *values))
+
+
+def header(data: bytes) -> tuple[ByteOrder, bool, int] | None:
+    """Byte order, whether BigTIFF, and the offset of the first directory; None where `data` is no TIFF stream."""
+    if len(data) < 8 or data[:2] not in (b"II", b"MM"):
+        return None
+    order: ByteOrder = "<" if data[:2] == b"II" else ">"
+    magic = struct.unpack_from(order + "H", data, 2)[0]
+    if magic == 43 and len(data) >= 16:
+        return order, True, struct.unpack_from(order + "Q", data, 8)[0]
+    # 42 is TIFF; 'RO', 'RS' and 0x55 are Olympus and Panasonic raws, which keep the rest of the format.
+    return (order, False, struct.unpack_from(order + "I", data, 4)[0]) if magic in (42, 0x4F52, 0x5352, 0x55) else None
+
+
+def parse(data: bytes) -> Directory | None:
+    """The first directory of a TIFF stream with its EXIF, GPS and interoperability directories, if any.
+
+    Damaged input is never an error: a tag whose values lie outside of `data` is left out, and so is a sub-directory
+    that points back to where the reader has been.
+    """
+    start = header(data)
+    return parse_at(data, start[2]) if start else None
+
+
+def parse_at(data: bytes, offset: int) -> Directory | None:
+    """The directory at `offset` of a TIFF stream, as `parse` gives it."""
+    start = header(data)
+    return _directory(data, start[0], start[1], offset, set(), 0) if start else None
+
+
+def _directory(data: bytes, order: ByteOrder, big: bool, offset: int, seen: set[int], depth: int) -> Directory | None:
+    count_format, entry_size, inline = ("Q", 20, 8) if big else ("H", 12, 4)
+    first = offset + struct.calcsize("=" + count_format)
+    if offset in seen or offset < 1 or first > len(data):
+        return None
+    seen.add(offset)
+    count = struct.unpack_from(order + count_format, data, offset)[0]
+    end = first + count * entry_size
+    if count == 0 or count > 0xFFFF or end > len(data):
+        return None
+    fields = dict(_entries(data, order, range(first, end, entry_size), inline))
+    after = data[end : end + inline]
+    following = int.from_bytes(after, "little" if order == "<" else "big") if len(after) == inline else 0
+    children = {}
+    for tag in (tag for tag in _POINTERS if tag in fields and depth < _MAX_DEPTH):
+        pointer = fields.pop(tag)
+        values = _unpack(pointer, order)
+        child = _directory(data, order, big, int(values[0]), seen, depth + 1) if values else None
+        if child:
+            children[tag] = child
+    return Directory(order, fields, children, following)
+
+
+def _entries(data: bytes, order: ByteOrder, places: range, inline: int) -> Iterator[tuple[int, Field]]:
+    budget = 2 * len(data)  # honest tags share no bytes; crafted ones could all name the whole file
+    for place in places:
+        tag, kind = struct.unpack_from(order + "HH", data, place)
+        count = struct.unpack_from(order + ("Q" if inline == 8 else "I"), data, place + 4)[0]
+        if kind not in _UNIT:
+            continue
+        size = count * _size(kind)
+        at = place + 4 + inline
+        if size > inline:
+            at = struct.unpack_from(order + ("Q" if inline == 8 else "I"), data, at)[0]
+        if 0 < size <= budget and at + size <= len(data):
+            budget -= size
+            yield tag, Field(kind, count, data[at : at + size])
+
+
+def _size(kind: int) -> int:
+    return struct.calcsize("=" + _UNIT[kind]) * (2 if kind in _PAIRS else 1)
+
+
+def _unpack(entry: Field, order: ByteOrder) -> tuple[float, ...]:
+    per_value = 2 if entry.type in _PAIRS else 1
+    values = struct.unpack(f"{order}{entry.count * per_value}{_UNIT[entry.type]}", entry.data)
+    if per_value == 1:
+        return values
+    return tuple(a / b if b else 0.0 for a, b in zip(values[::2], values[1::2], strict=True))
+
+
+def reordered(entry: Field, source: ByteOrder, target: ByteOrder) -> Field:
+    """The same values in another byte order."""
+    width = struct.calcsize("=" + _UNIT[entry.type])
+    if source == target or width == 1:
+        return entry
+    swapped = b"".join(entry.data[at : at + width][::-1] for at in range(0, len(entry.data), width))
+    return Field(entry.type, entry.count, swapped)
+
+
+def serialise(tree: Directory, base: int, order: ByteOrder, big: bool = False) -> bytes:
+    """The bytes of a directory and its sub-directories, to be put at offset `base` of a TIFF stream."""
+    inline, word = (8, "Q") if big else (4, "I")
+    fields = {tag: reordered(entry, tree.order, order) for tag, entry in tree.fields.items()}
+    fields |= {tag: Field(IFD if not big else 18, 1, b"") for tag in tree.children}
+    size = struct.calcsize(f"={'Q' if big else 'H'}") + len(fields) * (8 + 2 * inline - 4 if big else 12) + inline
+    table = struct.pack(order + ("Q" if big else "H"), len(fields))
+    tail = b""
+    for tag in sorted(fields):
+        entry = fields[tag]
+        data, kind = entry.data, entry.type
+        if tag in tree.children:
+            place = base + size + len(tail)
+            tail += _even(serialise(tree.children[tag], place, order, big))
+            data, kind = struct.pack(order + word, place), 18 if big else LONG
+        elif len(data) > inline:
+            place = base + size + len(tail)
+            tail += _even(data)
+            data = struct.pack(order + word, place)
+        table += struct.pack(order + "HH" + word, tag, kind, entry.count) + data.ljust(inline, b"\0")
+    return table + bytes(inline) + tail
+
+
+def stream(tree: Directory) -> bytes:
+    """A whole TIFF stream (an EXIF block) with nothing but this directory in it."""
+    mark = b"II*\0" if tree.order == "<" else b"MM\0*"
+    return mark + struct.pack(tree.order + "I", 8) + serialise(tree, 8, tree.order)
+
+
+def edited(data: bytes, changes: Mapping[int, Field]) -> bytes:
+    """An EXIF block with other values in its first directory, its thumbnail gone and all else where it was.
+
+    Maker notes point to absolute places of the block, so nothing may move: the new first directory is appended.
+    """
+    start, tree = header(data), parse(data)
+    if start is None or tree is None or start[1]:
+        return data
+    order, _, offset = start
+    block = bytearray(_without_thumbnail(data, tree.next))
+    block += bytes(-len(block) % 2)
+    old = _raw_entries(block, order, offset)
+    table_at = len(block)
+    rows = {tag: row for tag, row in old.items() if tag not in changes}
+    tail_at = table_at + 2 + 12 * (len(rows) + len(changes)) + 4
+    tail = b""
+    for tag, entry in changes.items():
+        value = entry.data.ljust(4, b"\0")
+        if len(entry.data) > 4:
+            value = struct.pack(order + "I", tail_at + len(tail))
+            tail += _even(entry.data)
+        rows[tag] = struct.pack(order + "HHI", tag, entry.type, entry.count) + value
+    table = struct.pack(order + "H", len(rows)) + b"".join(rows[tag] for tag in sorted(rows)) + bytes(4)
+    struct.pack_into(order + "I", block, 4, table_at)
+    block[offset : offset + 2 + 12 * len(old) + 4] = bytes(min(2 + 12 * len(old) + 4, table_at - offset))
+    return bytes(block) + table + tail
+
+
+def patched(data: bytes, pointer: int, values: Mapping[int, int]) -> bytes:
+    """An EXIF block in which single integers of a sub-directory were overwritten where they stood."""
+    start = header(data)
+    if start is None or start[1]:
+        return data
+    order = start[0]
+    rows = _raw_entries(data, order, start[2])
+    block = bytearray(data)
+    if pointer not in rows:
+        return data
+    child = struct.unpack(order + "I", rows[pointer][8:])[0]
+    for place in _row_places(data, order, child):
+        tag, kind, count = struct.unpack_from(order + "HHI", data, place)
+        if tag in values and count == 1 and kind in (SHORT, LONG) and (kind == LONG or values[tag] < 65536):
+            struct.pack_into(order + _UNIT[kind], block, place + 8, values[tag])
+    return bytes(block)
+
+
+def _row_places(data: bytes | bytearray, order: ByteOrder, offset: int) -> range:
+    if not 0 < offset <= len(data) - 2:
+        return range(0)
+    count = struct.unpack_from(order + "H", data, offset)[0]
+    return range(offset + 2, min(offset + 2 + 12 * count, len(data) - 11), 12)
+
+
+def _raw_entries(data: bytes | bytearray, order: ByteOrder, offset: int) -> dict[int, bytes]:
+    rows = {}
+    for place in _row_places(data, order, offset):
+        rows[struct.unpack_from(order + "H", data, place)[0]] = bytes(data[place : place + 12])
+    return rows
+
+
+def _without_thumbnail(data: bytes, offset: int) -> bytes:
+    thumbnail = parse_at(data, offset) if offset else None
+    if thumbnail is None:
+        return data
+    at, size = thumbnail.number(0x201), thumbnail.number(0x202)
+    # Only what is surely a JPEG is wiped: a crafted length must not wipe the tags themselves.
+    if not (8 < at < len(data) and 0 < size <= len(data) - at and data[at : at + 2] == b"\xff\xd8"):
+        return data
+    kept = data[:at] + bytes(size) + data[at + size :]
+    return kept[:at] if not kept[at:].strip(b"\0") else kept
+
+
+def _even(data: bytes) -> bytes:
+    return data + bytes(len(data) % 2)

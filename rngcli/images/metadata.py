@@ -1,0 +1,132 @@
+"""What a picture carries beside its pixels, and how it is made true again before the picture is written."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from rngcli.images import ifd
+
+ORIENTATION, SOFTWARE, DATE_TIME = 0x0112, 0x0131, 0x0132
+_SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # ImageWidth, ImageLength of the first directory
+_EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}  # PixelXDimension, PixelYDimension of the EXIF directory
+_IPTC_RESOURCE = 0x0404
+_STALE_RESOURCES = (0x0409, 0x040C)  # Photoshop's thumbnails
+_XMP_THUMBNAILS = re.compile(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails>", re.DOTALL)
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[1-8](?=[\"'<])")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The blocks a picture carries, as raw as they came, so that nothing is lost by being understood.
+
+    `exif` is a TIFF stream without JPEG's "Exif" prefix, `iptc` the IIM records, `photoshop` the other image resources,
+    `text` and `colour` the text and colour chunks of a PNG as (chunk type, data), `xmp_more` the further segments of a
+    packet of XMP that is too long for one segment of a JPEG; `dpi` is horizontal, vertical [1/in].
+    """
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
+    photoshop: bytes = b""
+    icc: bytes = b""
+    comment: bytes = b""
+    dpi: tuple[float, float] | None = None
+    text: tuple[tuple[bytes, bytes], ...] = ()
+    colour: tuple[tuple[bytes, bytes], ...] = ()
+    xmp_more: tuple[bytes, ...] = ()
+
+    @property
+    def orientation(self) -> int:
+        """The EXIF orientation, 1 to 8; 1 where there is none or it is nonsense."""
+        tree = ifd.parse(self.exif)
+        value = tree.number(ORIENTATION, 1) if tree else 1
+        return value if 1 <= value <= 8 else 1
+
+
+def sane_density(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A density [1/in] that formats can hold, or None."""
+    return dpi if dpi and all(0.5 <= value <= 65535 for value in dpi) else None
+
+
+def stripped(metadata: Metadata) -> Metadata:
+    """What is left when metadata is not wanted: what the pixels mean (profile, colour chunks) and density."""
+    return Metadata(icc=metadata.icc, dpi=metadata.dpi, colour=metadata.colour)
+
+
+def upright(metadata: Metadata) -> Metadata:
+    """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
+    turned = metadata.orientation >= 5
+    dpi = metadata.dpi[::-1] if metadata.dpi and turned else metadata.dpi
+    exif = ifd.edited(metadata.exif, {ORIENTATION: ifd.short_field(_order(metadata.exif), 1)})
+    return replace(metadata, exif=exif, dpi=dpi, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
+
+
+def truthful(metadata: Metadata, width: int, height: int, software: str) -> Metadata:
+    """The metadata without what the denoising made untrue: no thumbnails, the true size, the software that wrote it."""
+    order = _order(metadata.exif)
+    size = (width, height)
+    changes = {SOFTWARE: ifd.ascii_field(software)}
+    tree = ifd.parse(metadata.exif)
+    if tree is None:
+        exif = ifd.stream(ifd.Directory("<", changes))
+    else:
+        changes |= {tag: ifd.long_field(order, size[i]) for tag, i in _SIZE_TAGS.items() if tag in tree.fields}
+        exif = ifd.edited(metadata.exif, changes)
+        exif = ifd.patched(exif, ifd.EXIF_POINTER, {tag: size[i] for tag, i in _EXIF_SIZE_TAGS.items()})
+    return replace(metadata, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", metadata.xmp))
+
+
+def _order(exif: bytes) -> ifd.ByteOrder:
+    start = ifd.header(exif)
+    return start[0] if start else "<"
+
+
+def fitted(exif: bytes, limit: int) -> bytes:
+    """An EXIF block of at most `limit` bytes: without its large fields (maker notes, mostly) if it is longer."""
+    tree = ifd.parse(exif)
+    for largest in (16384, 1024, 64):
+        if len(exif) <= limit or tree is None:
+            break
+        exif = ifd.stream(_without_fields_over(tree, largest))
+    return exif if len(exif) <= limit else b""
+
+
+def _without_fields_over(tree: ifd.Directory, largest: int) -> ifd.Directory:
+    fields = {tag: entry for tag, entry in tree.fields.items() if len(entry.data) <= largest}
+    children = {tag: _without_fields_over(child, largest) for tag, child in tree.children.items()}
+    return replace(tree, fields=fields, children=children)
+
+
+def split_resources(block: bytes) -> tuple[bytes, bytes]:
+    """Photoshop's image resources as (IIM records, the other resources), its stale thumbnails left out."""
+    iptc, others = b"", b""
+    for number, whole, payload in _resources(block):
+        if number == _IPTC_RESOURCE:
+            iptc = payload
+        elif number not in _STALE_RESOURCES:
+            others += whole
+    return iptc, others
+
+
+def joined_resources(metadata: Metadata) -> bytes:
+    """The image resources to write: the inverse of `split_resources`."""
+    if not metadata.iptc:
+        return metadata.photoshop
+    head = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(metadata.iptc))
+    return metadata.photoshop + head + metadata.iptc + bytes(len(metadata.iptc) % 2)
+
+
+def _resources(block: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    at = 0
+    while block[at : at + 4] == b"8BIM" and at + 12 <= len(block):
+        number = struct.unpack_from(">H", block, at + 4)[0]
+        name_end = at + 6 + (block[at + 6] + 2) // 2 * 2
+        if name_end + 4 > len(block):
+            return
+        size = struct.unpack_from(">I", block, name_end)[0]
+        end = name_end + 4 + size + size % 2
+        yield number, block[at:end].ljust(end - at, b"\0"), block[name_end + 4 : name_end + 4 + size]
+        at = end

@@ -1,0 +1,132 @@
+"""What a picture is once it is read: sRGB pixels for the networks, and everything needed to write it as it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from rngcli import __version__
+from rngcli.errors import PictureError
+from rngcli.images.metadata import Metadata
+
+Format = Literal["jpeg", "png", "tiff", "webp", "avif"]
+Depth = Literal[8, 16, 32]
+_DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure."""
+
+    max_pixels: int = 400_000_000
+    raw_bright: bool = False
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """`quality` (1-100) replaces the source's own compression; `software` is what the software tag will say."""
+
+    quality: int | None = None
+    strip_metadata: bool = False
+    software: str = f"rng {__version__}"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the source was compressed, where its format leaves a choice; () and None where it is not known."""
+
+    tables: tuple[tuple[int, ...], ...] = ()  # JPEG quantisation tables
+    subsampling: int | None = None  # Pillow's number: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0
+    progressive: bool = False
+    lossless: bool = False  # WebP
+    uncompressed: bool = False  # TIFF
+
+
+@dataclass(frozen=True)
+class Excess:
+    """What lies outside of [0, 1] in sRGB: flat pixel numbers (n,), and by how much (n, 3), both empty as a rule."""
+
+    index: np.ndarray
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture.
+
+    `pixels` are sRGB, (H, W, 3) float32 in [0, 1], grey ones replicated (`grey` remembers it). They lie as they are
+    stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came.
+    `depth` is 8 or 16 bit integers or 32 bit floats. `notes` say what reading could not keep, one line each.
+    """
+
+    pixels: np.ndarray
+    format: Format = "png"
+    depth: Depth = 8
+    grey: bool = False
+    alpha: np.ndarray | None = None
+    premultiplied: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+    encoding: Encoding = field(default_factory=Encoding)
+    excess: Excess | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_pixels(self, pixels: np.ndarray) -> Image:
+        """The same picture with other sRGB pixels, (H, W, 3) float32 in [0, 1]."""
+        if pixels.shape != self.pixels.shape:
+            raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {self.pixels.shape}")
+        return replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))
+
+    def noted(self, note: str) -> Image:
+        """The same picture with one more line for the user."""
+        return replace(self, notes=(*self.notes, note))
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by the size in its header."""
+    if width < 1 or height < 1:
+        raise PictureError(f"its header says {width}×{height} pixels", "the file is damaged")
+    if width * height > max_pixels:
+        size = f"{width}×{height} pixels, more than the limit of {max_pixels / 1e6:g} million"
+        raise PictureError(size, "raise it with --max-pixels if the picture is meant")
+
+
+def from_samples(samples: np.ndarray) -> np.ndarray:
+    """Stored samples, (H, W) or (H, W, 3) of uint8, uint16 or float32, as (H, W, 3) float32 with full scale at 1."""
+    scale = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    pixels = samples.astype(np.float32)
+    if scale != 1:
+        pixels /= np.float32(scale)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def to_samples(pixels: np.ndarray, depth: Depth, grey: bool) -> np.ndarray:
+    """(H, W, 3) float32 pixels, rounded to the samples of `depth`: the inverse of `from_samples`; grey is the mean."""
+    # Three equal float32 add up exactly in float64, so grey floats come back bit for bit.
+    stored = pixels.mean(axis=2, dtype=np.float64).astype(np.float32) if grey else pixels
+    if depth == 32:
+        return np.ascontiguousarray(stored, dtype=np.float32)
+    scale = np.float32(2**depth - 1)
+    scaled = np.clip(stored, 0, 1) * scale
+    return np.rint(scaled, out=scaled).astype(_DTYPES[depth])
+
+
+def alpha_samples(alpha: np.ndarray, depth: Depth) -> np.ndarray:
+    """Alpha (H, W) of any depth in the samples of `depth`; untouched where it is of that depth already."""
+    if alpha.dtype == _DTYPES[depth]:
+        return alpha
+    scale = 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max)
+    values = np.clip(alpha / scale, 0, 1)
+    return values.astype(np.float32) if depth == 32 else np.rint(values * (2**depth - 1)).astype(_DTYPES[depth])
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, …) turned and mirrored as EXIF orientation 1 to 8 asks, so that the picture is upright."""
+    if orientation in (5, 6, 7, 8):
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)

@@ -1,0 +1,234 @@
+"""PNG of 8 and 16 bits: pixels through Pillow's decoder, chunks and the 16-bit writer by hand."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageFile, PngImagePlugin
+
+from rngcli.errors import PictureError
+from rngcli.images.metadata import Metadata, sane_density
+from rngcli.images.model import (
+    Depth,
+    Image,
+    ReadOptions,
+    WriteOptions,
+    alpha_samples,
+    check_size,
+    from_samples,
+    to_samples,
+)
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEY = b"XML:com.adobe.xmp\0"
+_COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
+_MAX_UNPACKED = 64 * 2**20  # bytes of a profile or a packet of XMP, far above any honest one
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
+_LEVEL = 6
+
+
+def decode(data: bytes, options: ReadOptions) -> Image:
+    """A PNG file as stored; palettes and 1, 2 or 4 bit greys become 8 bit pictures."""
+    chunks = list(_chunks(data))
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
+        raise PictureError("a PNG without a header", "the file is damaged")
+    width, height, bits, colour = struct.unpack_from(">IIBB", chunks[0][1])
+    check_size(width, height, options.max_pixels)
+    if any(kind == b"acTL" for kind, _ in chunks):
+        raise PictureError("an animated PNG", "rng works on single pictures")
+    bare = SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0][:1].isupper())
+    key = next((body for kind, body in chunks if kind == b"tRNS"), b"")
+    samples = _samples16(bare, colour) if bits == 16 else _samples8(bare, key, colour)
+    if bits == 16 and key and colour in (0, 2):
+        samples = _with_key(samples, key)
+    metadata = _metadata(chunks)
+    image = _image(samples, metadata)
+    if colour == 3:
+        return image.noted("a palette picture: written as RGB")
+    return image if bits >= 8 else image.noted(f"a grey picture of {bits} bit: written with 8")
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + size]
+        check = data[at + 8 + size : at + 12 + size]
+        if len(check) < 4:
+            raise PictureError(f"the file ends inside of its {kind.decode('latin-1')!r} chunk", "it is truncated")
+        if struct.unpack(">I", check)[0] == zlib.crc32(kind + body):
+            yield kind, body
+        elif kind[:1].isupper():  # a damaged ancillary chunk is left out, a damaged picture is not guessed at
+            raise PictureError(f"a wrong checksum in its {kind.decode('latin-1')!r} chunk", "the file is damaged")
+        if kind == b"IEND":
+            return
+        at += 12 + size
+    raise PictureError("the file ends without an IEND chunk", "it is truncated")
+
+
+def _samples8(bare: bytes, key: bytes, colour: int) -> np.ndarray:
+    if key:
+        at = bare.index(b"IDAT") - 4
+        bare = bare[:at] + _chunk(b"tRNS", key) + bare[at:]
+    picture: Pillow.Image = PngImagePlugin.PngImageFile(io.BytesIO(bare))
+    picture.load()
+    grey = colour in (0, 4)
+    mode = "LA" if grey else "RGBA"
+    return np.asarray(picture.convert(mode if colour in (4, 6) or key else mode[:-1]))
+
+
+def _samples16(bare: bytes, colour: int) -> np.ndarray:
+    """All sixteen bits of a 16-bit PNG, (H, W) or (H, W, C) uint16.
+
+    Pillow keeps one byte of each sample of a picture with channels, but its decoder gives either byte: the first if
+    told that they are big-endian, the second if little-endian.
+    """
+    if colour == 0:
+        return _unpacked(bare, "I;16", "I;16B").astype(np.uint16)
+    if colour == 4:
+        pairs = _unpacked(bare, "RGBA", "RGBA").astype(np.uint16)
+        return pairs[..., 0::2] << 8 | pairs[..., 1::2]
+    mode = "RGB" if colour == 2 else "RGBA"
+    samples = _unpacked(bare, mode, mode + ";16B").astype(np.uint16)
+    samples <<= 8
+    samples |= _unpacked(bare, mode, mode + ";16L")
+    return samples
+
+
+def _unpacked(bare: bytes, mode: str, rawmode: str) -> np.ndarray:
+    picture = PngImagePlugin.PngImageFile(io.BytesIO(bare))
+    if picture.mode != mode:
+        raise PictureError(f"a 16-bit PNG of the kind {picture.mode}", "convert it first")
+    picture.tile = [ImageFile._Tile(t.codec_name, t.extents, t.offset, rawmode) for t in picture.tile]
+    picture.load()
+    return np.asarray(picture)
+
+
+def _with_key(samples: np.ndarray, key: bytes) -> np.ndarray:
+    """16-bit samples with the alpha that a tRNS chunk means: 0 where a pixel is of the key's colour."""
+    colour = samples if samples.ndim == 3 else samples[..., None]
+    if len(key) < 2 * colour.shape[2]:
+        raise PictureError("a transparent colour that is too short", "the file is damaged")
+    transparent = (colour == np.frombuffer(key, ">u2", colour.shape[2])).all(axis=2)
+    alpha = np.where(transparent, 0, 65535).astype(np.uint16)
+    return np.dstack([colour, alpha])
+
+
+def _image(samples: np.ndarray, metadata: Metadata) -> Image:
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    grey = channels < 3
+    colours = samples[..., 0] if channels == 2 else samples[..., :3] if channels == 4 else samples
+    alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
+    depth: Depth = 16 if samples.dtype == np.uint16 else 8
+    return Image(from_samples(colours), "png", depth, grey, alpha, metadata=metadata)
+
+
+def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
+    exif = xmp = icc = b""
+    dpi = None
+    text = []
+    for kind, body in chunks:
+        if kind == b"eXIf":
+            exif = body
+        elif kind == b"iCCP":
+            icc = _inflated(body.partition(b"\0")[2][1:])
+        elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
+            across, down = struct.unpack_from(">II", body)
+            dpi = (across * 0.0254, down * 0.0254)
+        elif kind == b"iTXt" and body.startswith(_XMP_KEY):
+            xmp = _xmp(body)
+        elif kind in _TEXT_CHUNKS:
+            text.append((kind, body))
+    colour = tuple(chunk for chunk in chunks if chunk[0] in _COLOUR_CHUNKS)
+    return Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), text=tuple(text), colour=colour)
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, _MAX_UNPACKED)
+    except zlib.error:
+        return b""  # a damaged profile or packet of text is no reason to give up the picture
+
+
+def _xmp(body: bytes) -> bytes:
+    packed, rest = body[len(_XMP_KEY)], body[len(_XMP_KEY) + 2 :]
+    packet = rest.partition(b"\0")[2].partition(b"\0")[2]  # behind the language and the translated keyword
+    return _inflated(packet) if packed else packet
+
+
+def encode(image: Image, options: WriteOptions) -> bytes:
+    """A PNG file of 8 bits, or of 16 where the picture has more than 8."""
+    depth: Depth = 8 if image.depth == 8 else 16
+    samples = to_samples(image.pixels, depth, image.grey)
+    if image.alpha is not None:
+        samples = np.dstack([samples, alpha_samples(image.alpha, depth)])
+    bare = list(_chunks(_encoded8(samples) if depth == 8 else _encoded16(samples)))
+    extra = _extra(image.metadata, options.software)
+    return SIGNATURE + b"".join(_chunk(*chunk) for chunk in (bare[0], *extra, *bare[1:]))
+
+
+def _encoded8(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(samples).save(file, "PNG")
+    return file.getvalue()
+
+
+def _encoded16(samples: np.ndarray) -> bytes:
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    height, width = samples.shape[:2]
+    rows = samples.astype(">u2").reshape(height, width * channels).view(np.uint8)
+    packer = zlib.compressobj(_LEVEL)
+    bands = range(0, height, 256)
+    packed = b"".join(packer.compress(_filtered(rows, at, min(at + 256, height), 2 * channels)) for at in bands)
+    head = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0)
+    body = (_chunk(b"IHDR", head), _chunk(b"IDAT", packed + packer.flush()), _chunk(b"IEND", b""))
+    return SIGNATURE + b"".join(body)
+
+
+def _filtered(rows: np.ndarray, start: int, stop: int, step: int) -> bytes:
+    """Rows `start` to `stop` (H, bytes) each with the PNG filter that leaves the smallest absolute sum."""
+    here = rows[start:stop].astype(np.int16)
+    above = np.zeros_like(here)
+    above[0 if start else 1 :] = rows[start - 1 if start else 0 : stop - 1]
+    left, corner = np.zeros_like(here), np.zeros_like(here)
+    left[:, step:], corner[:, step:] = here[:, :-step], above[:, :-step]
+    candidates = [here, here - left, here - above, here - (left + above) // 2, here - _paeth(left, above, corner)]
+    filtered = np.stack([candidate.astype(np.uint8) for candidate in candidates])  # (filter, row, byte)
+    cost = np.abs(filtered.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
+    best = cost.argmin(axis=0)
+    chosen = filtered[best, np.arange(stop - start)]
+    return np.hstack([best[:, None].astype(np.uint8), chosen]).tobytes()
+
+
+def _paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """PNG's Paeth predictor: of the three neighbours the one nearest to left + above - corner."""
+    guess = left + above - corner
+    to_left, to_above, to_corner = abs(guess - left), abs(guess - above), abs(guess - corner)
+    near = np.where(to_above <= to_corner, above, corner)
+    return np.where((to_left <= to_above) & (to_left <= to_corner), left, near)
+
+
+def _extra(metadata: Metadata, software: str) -> list[tuple[bytes, bytes]]:
+    # A PNG has either an sRGB chunk or a profile.
+    chunks = [chunk for chunk in metadata.colour if not (metadata.icc and chunk[0] == b"sRGB")]
+    if metadata.icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif))
+        chunks.append((b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))
+    if metadata.xmp:
+        chunks.append((b"iTXt", _XMP_KEY + b"\0\0\0\0" + metadata.xmp))
+    return chunks + [chunk for chunk in metadata.text if not chunk[1].startswith(b"Software\0")]
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
