@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rngcli.errors import PictureError
+from ..errors import PictureError
 
 SsimVariant = Literal["gaussian", "matlab-3d"]
 RADIUS = 5  # 11 taps: what σ = 1.5 gives in scikit-image (truncate 3.5) and in MATLAB (⌈3σ⌉)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rngcli.errors import EnvironmentFault, ModelError, PictureError, UsageError
+from ..errors import EnvironmentFault, ModelError, PictureError, UsageError
 
 HEADS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 
