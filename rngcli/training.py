@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .device import bfloat16_pays
 from .errors import RngError, UsageError
 
 
@@ -182,12 +183,3 @@ class Trainer:
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(progress.__dict__) + "\n")
         return progress
-
-
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is native, and so faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False

@@ -126,6 +126,11 @@ class UNet(nn.Module):
     def _stage(self, channels: int, blocks: int) -> Stage:
         return Stage(ConditionalNAFBlock(channels, self.spec.embedding) for _ in range(blocks))
 
+    def condition(self, noisy: Tensor, reconstruction: Tensor) -> Tensor:
+        """What the network sees beside d_t, by its spec: x, r(x) or both; (N, 3 or 6, H, W)."""
+        parts = {"noisy": [noisy], "reconstruction": [reconstruction], "both": [noisy, reconstruction]}
+        return torch.cat(parts[self.spec.condition], dim=1)
+
     def forward(self, d_t: Tensor, condition: Tensor, gamma: Tensor) -> Tensor:
         level = self.level(gamma)
         # Colours around zero: the residual is zero-mean, so the condition should be as well.

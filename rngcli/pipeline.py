@@ -1,0 +1,159 @@
+"""A batch of tiles on a device: start, step, finish; the only place that decides the networks' precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import Bundle
+from .device import find_device, find_precision
+from .diffusion.residual import ResidualDiffusion
+from .diffusion.schedule import Budget
+from .errors import ModelError
+from .nets.unet import UNet
+from .noise import gaussian_field
+from .scheduler import TileState
+
+Net = TypeVar("Net", bound=nn.Module)
+
+TILE = 256  # [px], the paper's
+CONTEXT = 16  # more pixels on every side that the reconstruction sees and the diffusion does not
+BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user may ask of every tile."""
+
+    max_steps: int = 100  # the most evaluations of the generator
+    steps: int | None = None  # None: the controller decides; else this many evaluations everywhere
+    detail: float = 1.0  # the share of the generated residual that is added, in [0, 1]
+    seed: int = 0
+
+
+class Pipeline:
+    """Networks on a device, and slots for `slots` tiles, allocated once: memory does not depend on the pictures.
+
+    Every network call has the shape of `capacity` tiles, padded where there are fewer: a tile's result is then the
+    same bit for bit whoever its neighbours are (DESIGN §3.4).
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", capacity: int | None = None):
+        self.bundle = bundle
+        self.device = find_device(device)
+        self.dtype = find_precision(self.device, precision)
+        self.capacity = capacity or default_capacity(self.device)
+        # Started tiles wait here for their turn, so that starts and steps are full batches alike.
+        self.slots = 1 if self.capacity == 1 else 2 * self.capacity
+        self.process = ResidualDiffusion(bundle.process)
+        self.nafnet = self._placed(bundle.nafnet, self.dtype)
+        self.unet = bundle.unet and self._placed(bundle.unet, self.dtype)
+        # In float32 everywhere: it is small, and a rounding must not tip a tile into another budget.
+        self.controller = bundle.controller and self._placed(bundle.controller, torch.float32)
+        self.noisy = self._tiles(self.slots, TILE)  # x
+        self.reconstruction = self._tiles(self.slots, TILE)  # r(x)
+        self.residual = self._tiles(self.slots, TILE)  # d̃_t
+
+    def _placed(self, net: Net, dtype: torch.dtype) -> Net:
+        """A copy: the bundle may serve another pipeline at another precision."""
+        return deepcopy(net).to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _tiles(self, n: int, side: int) -> Tensor:
+        """Zeros (n, 3, side, side) float32 on the device."""
+        return torch.zeros(n, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last)
+
+    def require(self, request: Request) -> None:
+        """ModelError where the bundle lacks a network that `request` needs."""
+        if request.detail == 0 or request.steps == 0 or request.max_steps == 0:
+            return
+        if self.unet is None:
+            raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
+        if self.controller is None and request.steps is None:
+            raise ModelError("this model has no step controller yet", "give --steps N, or `rng train controller`")
+
+    # --- prefill -----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def start(self, tiles: Sequence[TileState], pixels: Sequence[np.ndarray], request: Request) -> None:
+        """Reconstruct at most `capacity` tiles that have just got their slots, and set each one's plan.
+
+        pixels: for each tile (TILE + 2·CONTEXT, same, 3) float32 in [0, 1].
+        """
+        wide = self._tiles(self.capacity, TILE + 2 * CONTEXT)
+        for row, picture in enumerate(pixels):
+            wide[row] = torch.from_numpy(picture).permute(2, 0, 1)
+        slots = [tile.slot for tile in tiles]
+        self.noisy[slots] = _middle(wide)[: len(tiles)]
+        self.reconstruction[slots] = _middle(self.nafnet(wide.to(self.dtype)).float())[: len(tiles)]
+        for tile, budget in zip(tiles, self._budgets(_middle(wide), request), strict=False):
+            tile.plan = budget.plan(self.bundle.process.last, request.max_steps)
+        self._begin([tile for tile in tiles if tile.plan], request.seed)
+
+    def _budgets(self, noisy: Tensor, request: Request) -> list[Budget]:
+        if request.detail == 0 or request.steps == 0 or request.max_steps == 0:
+            return [Budget(1.0, 0)] * len(noisy)
+        if request.steps is not None:
+            return [replace(self.bundle.budgets[-1], evaluations=request.steps)] * len(noisy)
+        assert self.controller is not None
+        return [self.bundle.budgets[i] for i in self.controller.budget(noisy)]
+
+    def _begin(self, tiles: Sequence[TileState], seed: int) -> None:
+        if tiles:
+            levels = self._levels([tile.plan[0] for tile in tiles])
+            noise = self._noise(tiles, BEGIN, seed)
+            self.residual[[tile.slot for tile in tiles]] = self.process.begin(levels, noise)
+
+    def _noise(self, tiles: Sequence[TileState], step: int | Tensor, seed: int) -> Tensor:
+        origins = torch.tensor([tile.origin for tile in tiles])
+        return gaussian_field(seed, step, origins, TILE, device=self.device)
+
+    def _levels(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    # --- decode ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def step(self, tiles: Sequence[TileState], seed: int) -> None:
+        """One evaluation of the generator for at most `capacity` tiles, each at its own level."""
+        slots = [tile.slot for tile in tiles]
+        now = self._levels([tile.plan[tile.done] for tile in tiles])
+        after = self._levels([(*tile.plan, 1.0)[tile.done + 1] for tile in tiles])
+        d_t = self.residual[slots]
+        noise = torch.zeros_like(d_t)
+        if self.process.spec.eta > 0:
+            noise = self._noise(tiles, torch.tensor([tile.done for tile in tiles]), seed)
+        self.residual[slots] = self.process.step(d_t, self._predict(slots, now), now, after, noise)
+
+    def _predict(self, slots: list[int], levels: Tensor) -> Tensor:
+        """The generator's answers for these slots, (len(slots), 3, TILE, TILE) float32."""
+        unet: UNet = self.unet  # type: ignore[assignment]
+        missing = self.capacity - len(slots)
+        index = slots + slots[:1] * missing
+        levels = torch.cat([levels, levels[:1].expand(missing)])
+        condition = unet.condition(self.noisy[index], self.reconstruction[index])
+        answer = unet(self.residual[index].to(self.dtype), condition.to(self.dtype), levels)
+        return answer[: len(slots)].float()
+
+    @torch.inference_mode()
+    def finish(self, tile: TileState, detail: float) -> np.ndarray:
+        """r + detail·σ_d·d̃_0 of a tile whose plan is done, (TILE, TILE, 3) float32, not clamped."""
+        picture = self.reconstruction[tile.slot]
+        if tile.plan:
+            picture = picture + detail * self.bundle.process.sigma_d * self.residual[tile.slot]
+        return picture.permute(1, 2, 0).cpu().numpy()
+
+
+def _middle(wide: Tensor) -> Tensor:
+    """Without the context, (N, 3, TILE, TILE)."""
+    return wide[:, :, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
+
+
+def default_capacity(device: torch.device) -> int:
+    """Tiles in flight: on a GPU enough to fill it, on a CPU one, where more bring memory traffic and nothing else."""
+    return 1 if device.type == "cpu" else 16
