@@ -30,7 +30,7 @@ def ssim(image: Tensor, truth: Tensor, data_range: float, variant: SsimVariant =
     gaussian   each channel by itself, windows wholly inside the picture, mean over channels. Equals scikit-image's
                `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
     matlab-3d  MATLAB's `ssim(A, ref)` of an H×W×3 array, which takes colour for a third dimension of space, edges
-               replicated. SIDD results are reported so (FACTS D6).
+               replicated. Results on SIDD are reported so (MPRNet, Restormer, NAFNet).
     """
     image, truth = _paired(image, truth)
     if min(image.shape[-2:]) <= 2 * RADIUS:
