@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rngcli.errors import EnvironmentFault, PictureError, RngError
-from rngcli.images import jpeg, png, tiff, webp
+from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
+from rngcli.images import jpeg, png, raw, tiff, webp
+from rngcli.images.colour import expressible, from_stored, to_stored
 from rngcli.images.metadata import stripped, truthful, upright
-from rngcli.images.model import Excess, Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
+from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -31,6 +32,7 @@ PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a kill
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
     "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode_webp, "avif": webp.decode_avif,
+    "raw": raw.decode,
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
     "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode_webp, "avif": webp.encode_avif,
@@ -51,6 +53,8 @@ def sniff(data: bytes) -> str:
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
+    if raw.is_raw(data):
+        return "raw"
     if data[4:8] == b"ftyp":
         return _sniff_boxes(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -79,7 +83,7 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
     options = options or ReadOptions()
     kind = sniff(data)
     try:
-        return _in_range(_DECODERS[kind](data, options))
+        return from_stored(_finite(_DECODERS[kind](data, options)))
     except RngError:
         raise
     except MemoryError:
@@ -93,16 +97,10 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _in_range(image: Image) -> Image:
-    pixels = image.pixels
-    if not np.isfinite(pixels).all():
+def _finite(image: Image) -> Image:
+    if image.depth == 32 and not np.isfinite(image.pixels).all():
         raise PictureError("the picture holds values that are not numbers (NaN or infinite)", "repair it first")
-    outside = ((pixels < 0) | (pixels > 1)).any(axis=2).ravel()
-    if not outside.any():
-        return image
-    index = np.flatnonzero(outside)
-    value = pixels.reshape(-1, 3)[index].astype(np.float64)
-    return replace(image, pixels=np.clip(pixels, 0, 1), excess=Excess(index, value - np.clip(value, 0, 1)))
+    return image
 
 
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
@@ -125,7 +123,8 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
     tag, and a stripped picture has none: there the pixels are turned and the tag is 1.
     """
-    pixels, alpha, metadata = _restored(image), image.alpha, image.metadata
+    image = expressible(image, format)
+    pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
     if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
         pixels = turned(pixels, metadata.orientation)
         alpha = None if alpha is None else turned(alpha, metadata.orientation)
@@ -137,13 +136,12 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
 
 
-def _restored(image: Image) -> np.ndarray:
-    if image.excess is None:
-        return image.pixels
-    pixels = image.pixels.copy()
-    flat = pixels.reshape(-1, 3)
-    flat[image.excess.index] = flat[image.excess.index] + image.excess.value
-    return pixels
+def output_suffix(suffix: str, format: Format | None = None) -> str:
+    """The suffix for the output of an input with `suffix`: its own where that names `format` (None: any) and no raw."""
+    own = FORMAT_OF_SUFFIX.get(suffix.lower())
+    if own and format in (None, own):
+        return suffix
+    return SUFFIX_OF_FORMAT[format or "tiff"]
 
 
 def read(path: Path, options: ReadOptions | None = None) -> Image:
@@ -155,7 +153,12 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PictureError(f"the file cannot be read ({reason})", "check that it is there and readable") from None
-    return decode(data, options)
+    return _named(decode(data, options), path.suffix)
+
+
+def _named(image: Image, suffix: str) -> Image:
+    expected = "tiff" if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
+    return image if image.format == expected else image.noted(f"named {suffix}, but holds a {image.format.upper()}")
 
 
 def write(path: Path, image: Image, options: WriteOptions | None = None) -> None:
@@ -163,6 +166,8 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
     Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
     """
+    if path.suffix.lower() in RAW_SUFFIXES:
+        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .tif")
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
     write_bytes(path, encode(image, format, options))
 

@@ -80,6 +80,11 @@ def _metadata(data: bytes, dpi: tuple[float, float] | None) -> Metadata:
     return Metadata(exif, xmp, iptc, photoshop, icc, comment, dpi, xmp_more=tuple(xmp_more))
 
 
+def exif_of(data: bytes) -> bytes:
+    """The EXIF block of a JPEG file, or of the beginning of one; b'' where it has none."""
+    return _metadata(data, None).exif
+
+
 def encode(image: Image, options: WriteOptions) -> bytes:
     """A JPEG file in the tables and subsampling of the source, or at `options.quality`; at 95 without either."""
     if image.alpha is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rngcli.images import ifd
+from rngcli.images.exif import edited, patched
 
 ORIENTATION, SOFTWARE, DATE_TIME = 0x0112, 0x0131, 0x0132
 _SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # ImageWidth, ImageLength of the first directory
@@ -60,7 +61,7 @@ def upright(metadata: Metadata) -> Metadata:
     """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
     turned = metadata.orientation >= 5
     dpi = metadata.dpi[::-1] if metadata.dpi and turned else metadata.dpi
-    exif = ifd.edited(metadata.exif, {ORIENTATION: ifd.short_field(_order(metadata.exif), 1)})
+    exif = edited(metadata.exif, {ORIENTATION: ifd.short_field(_order(metadata.exif), 1)})
     return replace(metadata, exif=exif, dpi=dpi, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
 
 
@@ -74,8 +75,8 @@ def truthful(metadata: Metadata, width: int, height: int, software: str) -> Meta
         exif = ifd.stream(ifd.Directory("<", changes))
     else:
         changes |= {tag: ifd.long_field(order, size[i]) for tag, i in _SIZE_TAGS.items() if tag in tree.fields}
-        exif = ifd.edited(metadata.exif, changes)
-        exif = ifd.patched(exif, ifd.EXIF_POINTER, {tag: size[i] for tag, i in _EXIF_SIZE_TAGS.items()})
+        exif = edited(metadata.exif, changes)
+        exif = patched(exif, ifd.EXIF_POINTER, {tag: size[i] for tag, i in _EXIF_SIZE_TAGS.items()})
     return replace(metadata, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", metadata.xmp))
 
 

@@ -46,7 +46,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Excess:
-    """What lies outside of [0, 1] in sRGB: flat pixel numbers (n,), and by how much (n, 3), both empty as a rule."""
+    """What the sRGB pixels leave out: flat pixel numbers (n,), ascending, and what their stored values lack (n, 3)."""
 
     index: np.ndarray
     value: np.ndarray

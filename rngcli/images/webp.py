@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import AvifImagePlugin, ImageFile, WebPImagePlugin
@@ -23,6 +24,7 @@ from rngcli.images.model import (
 )
 
 _PREFIX = b"Exif\0\0"
+_HEAD = 2**16  # bytes in which the boxes that describe an AVIF lie
 _NEW_QUALITY = {"webp": 92, "avif": 85}
 
 
@@ -35,7 +37,21 @@ def decode_webp(data: bytes, options: ReadOptions) -> Image:
 def decode_avif(data: bytes, options: ReadOptions) -> Image:
     """An AVIF file as stored. One of more than 8 bits is read with 8, which the notes say."""
     picture = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    return _image(picture, "avif", options, Encoding())
+    image = _image(picture, "avif", options, Encoding())
+    if not image.metadata.icc:
+        image = replace(image, metadata=replace(image.metadata, colour=_colour_codes(data)))
+    at = data.find(b"av1C", 0, _HEAD)
+    deep = at >= 0 and len(data) > at + 6 and data[at + 6] & 0x40
+    return image.noted("an AVIF of more than 8 bit: read and written with 8") if deep else image
+
+
+def _colour_codes(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The primaries and transfer of an AVIF, which Pillow does not tell, as PNG's cICP chunk would say them."""
+    at = data.find(b"colrnclx", 0, _HEAD)
+    codes = data[at + 8 : at + 12]
+    if at < 0 or len(codes) < 4 or codes[0] or codes[2]:
+        return ()
+    return ((b"cICP", bytes((codes[1], codes[3], 0, 1))),)
 
 
 def _image(picture: ImageFile.ImageFile, name: Format, options: ReadOptions, encoding: Encoding) -> Image:
@@ -70,7 +86,12 @@ def encode_webp(image: Image, options: WriteOptions) -> bytes:
 
 def encode_avif(image: Image, options: WriteOptions) -> bytes:
     """An AVIF file at `quality` or 85, without colour subsampling."""
-    return _encoded(image, "AVIF", quality=options.quality or _NEW_QUALITY["avif"], subsampling="4:4:4")
+    data = _encoded(image, "AVIF", quality=options.quality or _NEW_QUALITY["avif"], subsampling="4:4:4")
+    at = data.find(b"colrnclx", 0, _HEAD)
+    codes = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
+    if at < 0 or not codes:
+        return data
+    return data[: at + 8] + bytes((0, codes[0], 0, codes[1])) + data[at + 12 :]
 
 
 def _encoded(image: Image, name: str, **settings: object) -> bytes:
