@@ -11,10 +11,10 @@ from rngcli.tiling import Axis, Canvas, Grid
 
 @st.composite
 def grids(draw):
-    size = draw(st.integers(1, 24))
+    size = draw(st.integers(1, 16))
     overlap = draw(st.integers(0, size - 1))
     discard = draw(st.integers(0, overlap // 2))
-    return Grid(draw(st.integers(1, 60)), draw(st.integers(1, 60)), size, overlap, discard)
+    return Grid(draw(st.integers(1, 30)), draw(st.integers(1, 30)), size, overlap, discard)
 
 
 def blend(grid, tiles, order):
@@ -28,11 +28,11 @@ def blend(grid, tiles, order):
 def test_windows_sum_to_exactly_one(grid):
     total = np.zeros((grid.height, grid.width))
     for i in range(len(grid)):
-        (y, x), window = grid.origin(i), grid.window(i)
+        y, x = (start + np.arange(grid.size) for start in grid.origin(i))
+        on_y, on_x = (y >= 0) & (y < grid.height), (x >= 0) & (x < grid.width)
+        window = grid.window(i)
         assert window.min() >= 0
-        for r, c in np.argwhere(window):
-            if 0 <= y + r < grid.height and 0 <= x + c < grid.width:
-                total[y + r, x + c] += window[r, c]
+        total[np.ix_(y[on_y], x[on_x])] += window[np.ix_(on_y, on_x)]
     assert (total == 1).all()
 
 
