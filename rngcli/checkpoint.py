@@ -142,8 +142,9 @@ def _assemble(header: Mapping[str, str], tensors: Mapping[str, Tensor], path: Pa
         raise ModelError(f"{path} holds weights that no spec explains: {sorted(stray)[0]} …", "fetch or train it again")
     process = json.loads(header["process"])
     process["schedule"] = ScheduleSpec(**process["schedule"])
+    networks: dict[str, Any] = {name: _network(name, spec, tensors, path) for name, spec in specs.items()}
     return Bundle(
-        **{name: _network(name, spec, tensors, path) for name, spec in specs.items()},
+        **networks,
         process=ProcessSpec(**process),
         budgets=tuple(Budget(**b) for b in json.loads(header["budgets"])),
         provenance=json.loads(header["provenance"]),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from .errors import EnvironmentFault, UsageError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,3 +49,8 @@ def find_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}", f"use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def placed(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) -> Net:
+    """`net` moved to a device and a number format, its weights laid out for channels-last pictures."""
+    return net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

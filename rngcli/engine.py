@@ -48,7 +48,7 @@ class _Picture:
 
     @classmethod
     def of(cls, job: Job) -> _Picture:
-        grid = Grid(*job.pixels.shape[:2], size=TILE)
+        grid = Grid(job.pixels.shape[0], job.pixels.shape[1], TILE)
         return cls(job, grid, Canvas(grid), np.zeros((grid.rows, grid.cols), np.int32))
 
     def add(self, tile: TileState, pixels: np.ndarray) -> None:

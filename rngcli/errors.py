@@ -59,3 +59,9 @@ class PictureError(RngError):
     """One picture cannot be read or written; the batch goes on without it."""
 
     code = Exit.SOME_FAILED
+
+
+class Interrupted(RngError):
+    """The user pressed Ctrl-C, or the system asked the process to end."""
+
+    code = Exit.INTERRUPTED

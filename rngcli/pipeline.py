@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .checkpoint import Bundle
-from .device import find_device, find_precision
+from .device import Net, find_device, find_precision, placed
 from .diffusion.residual import ResidualDiffusion
 from .diffusion.schedule import Budget
 from .errors import ModelError
 from .nets.unet import UNet
 from .noise import gaussian_field
 from .scheduler import TileState
-
-Net = TypeVar("Net", bound=nn.Module)
 
 TILE = 256  # [px], the paper's
 CONTEXT = 16  # more pixels on every side that the reconstruction sees and the diffusion does not
@@ -45,24 +42,29 @@ class Pipeline:
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", capacity: int | None = None):
-        self.bundle = bundle
+        self.bundle, self.precision = bundle, precision
         self.device = find_device(device)
         self.dtype = find_precision(self.device, precision)
         self.capacity = capacity or default_capacity(self.device)
         # Started tiles wait here for their turn, so that starts and steps are full batches alike.
         self.slots = 1 if self.capacity == 1 else 2 * self.capacity
         self.process = ResidualDiffusion(bundle.process)
-        self.nafnet = self._placed(bundle.nafnet, self.dtype)
-        self.unet = bundle.unet and self._placed(bundle.unet, self.dtype)
+        self.nafnet = self._copy(bundle.nafnet, self.dtype)
+        self.unet = bundle.unet and self._copy(bundle.unet, self.dtype)
         # In float32 everywhere: it is small, and a rounding must not tip a tile into another budget.
-        self.controller = bundle.controller and self._placed(bundle.controller, torch.float32)
+        self.controller = bundle.controller and self._copy(bundle.controller, torch.float32)
         self.noisy = self._tiles(self.slots, TILE)  # x
         self.reconstruction = self._tiles(self.slots, TILE)  # r(x)
         self.residual = self._tiles(self.slots, TILE)  # d̃_t
 
-    def _placed(self, net: Net, dtype: torch.dtype) -> Net:
-        """A copy: the bundle may serve another pipeline at another precision."""
-        return deepcopy(net).to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _copy(self, net: Net, dtype: torch.dtype) -> Net:
+        """The bundle's networks stay as they are: they may serve another pipeline at another precision."""
+        return placed(deepcopy(net), self.device, dtype)
+
+    def halved(self) -> Pipeline:
+        """The same pipeline with half the capacity; this one's slots are let go first."""
+        del self.noisy, self.reconstruction, self.residual, self.nafnet, self.unet, self.controller
+        return Pipeline(self.bundle, str(self.device), self.precision, max(1, self.capacity // 2))
 
     def _tiles(self, n: int, side: int) -> Tensor:
         """Zeros (n, 3, side, side) float32 on the device."""

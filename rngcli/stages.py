@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .degrade import DegradeSpec, degrade
-from .device import find_precision
+from .device import find_precision, placed
 from .diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
 from .diffusion.schedule import Budget
 from .metrics.fidelity import psnr
@@ -77,7 +77,7 @@ class Reconstruct:
 
     def __init__(self, spec: NAFNetSpec, batches: Batches) -> None:
         self.batches = batches
-        self.net: nn.Module = NAFNet(spec).to(batches.device, memory_format=torch.channels_last)
+        self.net: nn.Module = placed(NAFNet(spec), batches.device)
 
     def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
         clean, noisy = self.batches.draw(rng)
@@ -104,9 +104,9 @@ class Generate:
     def __init__(self, spec: UNetSpec, process: ProcessSpec, nafnet: NAFNet, batches: Batches) -> None:
         self.batches = batches
         self.dtype = find_precision(batches.device)
-        self.nafnet = deepcopy(nafnet).to(batches.device, self.dtype, memory_format=torch.channels_last)
+        self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
         self.process = ResidualDiffusion(replace(process, sigma_d=self._sigma_d()))
-        self.net: nn.Module = UNet(spec).to(batches.device, memory_format=torch.channels_last)
+        self.net: nn.Module = placed(UNet(spec), batches.device)
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Generate:
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 8 evaluations: PSNR minus the reconstruction's [dB]; the generated residual's spread over the true one's."""
+        """After 8 evaluations: the change in PSNR [dB], and the generated residual's spread over the true one's."""
         scores = {}
         for sigma in (25, 50):
             clean, noisy = self.batches.held_out(16, gaussian(sigma))
@@ -148,3 +148,11 @@ class Generate:
         noise = channels_last(torch.randn(noisy.shape, generator=rng, device=noisy.device))
         plan = Budget(3.0, 8).plan(self.process.spec.last, 8)
         return sample(self.process, lambda d_t, gamma: net(d_t, condition, gamma).float(), plan, noise)
+
+
+# The networks of each model size: what `--size` chooses from.
+SIZES: dict[str, tuple[NAFNetSpec, UNetSpec]] = {
+    "xs": (NAFNetSpec(8, (1, 1), 1, (1, 1)), UNetSpec(16, (1, 1), 1, (1, 1), embedding=32)),  # for trying things out
+    "s": (NAFNetSpec(32, (1, 2, 2, 4), 1, (2, 1, 1, 1)), UNetSpec(64, (1, 1, 2), 1, (1, 1, 1))),  # the shipped one
+    "m": (NAFNetSpec(), UNetSpec(96, (2, 2, 4), 2, (2, 2, 2))),  # NAFNet as its authors trained it on SIDD
+}

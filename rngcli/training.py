@@ -152,7 +152,8 @@ class Trainer:
     def _follow(self) -> None:
         """Exponential moving average of the weights, quick at first so that the random start is forgotten."""
         decay = min(self.spec.ema, (1 + self.step) / (10 + self.step))
-        ours, theirs = list(self.average.parameters()), list(self.task.net.parameters())
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(self.task.net.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
         for mine, other in zip(self.average.buffers(), self.task.net.buffers(), strict=True):
             mine.copy_(other)

@@ -48,7 +48,7 @@ class NoiseLevelEmbedding(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU())
+        self.first, self.second = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def forward(self, gamma: Tensor) -> Tensor:
         gamma = gamma.float()
@@ -57,7 +57,7 @@ class NoiseLevelEmbedding(nn.Module):
         rates = torch.exp(-math.log(1e3) / (half - 1) * torch.arange(half, device=gamma.device)) * 4.0
         angles = log_snr[:, None] * rates
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return F.silu(self.second(F.silu(self.first(waves.to(self.first.weight.dtype)))))
 
 
 class ConditionalNAFBlock(nn.Module):

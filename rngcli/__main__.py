@@ -1,0 +1,5 @@
+"""`python -m rngcli` is `rng`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""What `rng train` does once it is parsed: load the pictures, run a stage, put its network into the run's bundle."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from .. import budgets as stage3
+from .. import checkpoint
+from ..checkpoint import Bundle
+from ..degrade import DegradeSpec
+from ..device import find_device
+from ..diffusion.residual import ProcessSpec
+from ..diffusion.schedule import ScheduleSpec
+from ..errors import NoInputError, UsageError
+from ..metrics.lpips import LPIPS
+from ..nets.controller import ControllerSpec
+from ..stages import CAMERA, SIZES, Batches, Generate, Photographs, Reconstruct, gaussian
+from ..training import Task, Trainer, TrainSpec
+from ..tree import pictures_below
+
+
+@dataclass
+class Session:
+    """One run folder: `bundle.safetensors`, and a folder with state and log for each stage."""
+
+    data: Path
+    run: Path
+    device: str
+    size: str
+    seed: int
+    compile: bool
+
+    @property
+    def bundle_file(self) -> Path:
+        return self.run / "bundle.safetensors"
+
+    def reconstruct(self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float) -> None:
+        batches = self._batches(crop, batch)
+        torch.manual_seed(self.seed)
+        task = Reconstruct(self._specs()[0], batches)
+        trainer = self._train("reconstruct", task, TrainSpec(steps, minutes, lr), batches)
+        bundle = Bundle(trainer.average)  # type: ignore[arg-type]
+        checkpoint.save(bundle.with_provenance("reconstruct", self._facts(trainer, batches)), self.bundle_file)
+
+    def generate(self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float) -> None:
+        batches, bundle = self._batches(crop, batch), checkpoint.load(self.bundle_file)
+        torch.manual_seed(self.seed)
+        # Above σ ≈ 6 a residual of unit variance is drowned; no inference starts there, so no training is spent there.
+        process = ProcessSpec(schedule=ScheduleSpec(noisiest=1200))
+        task = Generate(self._specs()[1], process, bundle.nafnet, batches)
+        trainer = self._train("generate", task, TrainSpec(steps, minutes, lr), batches)
+        bundle = replace(bundle, unet=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
+        bundle = replace(bundle, budgets=stage3.ladder(3.0, 8, bundle.process.last))
+        checkpoint.save(bundle.with_provenance("generate", self._facts(trainer, batches)), self.bundle_file)
+
+    def controller(
+        self, steps: int | None, minutes: float | None, batch: int, lr: float, patches: int, lpips_weights: Path | None
+    ) -> None:
+        lpips = LPIPS.load("squeeze", lpips_weights, find_device(self.device))
+        batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
+        bundle = self._schedule(bundle, batches, lpips)
+        labels = self._label(bundle, replace(batches, size=4), lpips, patches)
+        torch.manual_seed(self.seed)
+        task = stage3.Control(ControllerSpec(), labels, batches)
+        trainer = self._train("controller", task, TrainSpec(steps, minutes, lr, ema=0.99), batches)
+        bundle = replace(bundle, controller=trainer.average)  # type: ignore[arg-type]
+        facts = self._facts(trainer, batches) | {"patches": len(labels)}
+        checkpoint.save(bundle.with_provenance("controller", facts), self.bundle_file)
+
+    # --- the parts ---------------------------------------------------------------------------------------------
+
+    def _specs(self) -> tuple[Any, Any]:
+        if self.size not in SIZES:
+            raise UsageError(f"unknown size {self.size!r}", f"use one of {', '.join(SIZES)}")
+        return SIZES[self.size]
+
+    def _batches(self, crop: int, size: int) -> Batches:
+        if not self.data.is_dir():
+            raise NoInputError(f"--data {self.data} is no folder", "give a folder of clean photographs")
+        paths = list(pictures_below(self.data))
+        photographs = Photographs.load(paths, crop, find_device(self.device))
+        say(f"{len(photographs.train)} pictures, {photographs.train.megapixels:.0f} Mpx; "
+            f"{len(photographs.held_out)} held out")  # fmt: skip
+        return Batches(photographs, size, DegradeSpec())
+
+    def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
+        compile = self.compile and (batches.device.type != "cpu" or shutil.which("g++") is not None)
+        trainer = Trainer(task, replace(spec, seed=self.seed, compile=compile), self.run / stage)
+        if trainer.resume():
+            say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
+        for progress in trainer.run():
+            scores = "  ".join(f"{name} {value:.4g}" for name, value in progress.scores.items())
+            say(f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}  {scores}")
+        return trainer
+
+    def _facts(self, trainer: Trainer, batches: Batches) -> dict[str, Any]:
+        device = batches.device
+        return {
+            "steps": trainer.step,
+            "minutes": round(trainer.minutes, 1),
+            "batch": batches.size,
+            "crop": batches.photographs.train.crop,
+            "pictures": len(batches.photographs.train),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+            "torch": torch.__version__,
+            "commit": _commit(),
+            "scores": trainer.task.validate(trainer.average),
+        }
+
+    def _schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
+        """The grid search over schedules, on held-out patches; its best by LPIPS goes into the bundle."""
+        sampler = stage3.Sampler(bundle, batches.device)
+        pairs = [batches.held_out(4, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
+        trials = []
+        for trial in stage3.search_schedule(sampler, lpips, pairs, stage3.GRID):
+            trials.append(trial)
+            say(f"start {trial.start}  last {trial.last}  {trial.evaluations} evaluations  "
+                f"LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB")  # fmt: skip
+        best = min(trials, key=lambda trial: trial.lpips)
+        process, budgets = stage3.with_schedule(bundle.process, best)
+        return replace(bundle, process=process, budgets=budgets).with_provenance("schedule", {**best.__dict__})
+
+    def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
+        (self.run / "controller").mkdir(parents=True, exist_ok=True)
+        labels = stage3.Labels(self.run / "controller" / "labels.pt")
+        sampler = stage3.Sampler(bundle, batches.device)
+        while len(labels) < patches:
+            labels.extend(sampler, lpips, bundle.budgets, batches)
+            if len(labels) % 40 == 0:
+                say(f"{len(labels)} of {patches} patches labelled")
+        return labels
+
+
+def say(line: str) -> None:
+    """One line for people."""
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def _commit() -> str:
+    """The source's commit, where it is a checkout."""
+    root = Path(__file__).parents[2]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,92 @@
+"""`rng train reconstruct|generate|controller`: the three stages, one after the other, in one run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+train = typer.Typer(
+    help="Train a model on your own photographs: reconstruct, then generate, then controller.", no_args_is_help=True
+)
+
+Data = Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")]
+RunFolder = Annotated[
+    Path, typer.Option("--run", metavar="DIR", help="Where the run lives: its state, its log, its bundle.")
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N optimiser steps in all.")]
+Minutes = Annotated[float | None, typer.Option(metavar="MIN", help="Stop after so many minutes of training in all.")]
+Batch = Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")]
+Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")]
+Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
+Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
+Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile: twice the speed after a minute.")]
+Patches = Annotated[int, typer.Option(metavar="N", min=10, help="Patches to label, in all.")]
+Lpips = Annotated[Path | None, typer.Option("--lpips-weights", metavar="DIR", help="Where LPIPS's weights lie.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Tracebacks.")]
+
+
+@train.command()
+def reconstruct(
+    data: Data,
+    run: RunFolder,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    crop: Crop = 128,
+    lr: Rate = 1e-3,
+    size: Size = "s",
+    device: Device = "auto",
+    seed: Seed = 0,
+    compile: Compile = True,
+    debug: Debug = False,
+) -> None:
+    """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
+    from .stages import Session
+
+    Session(data, run, device, size, seed, compile).reconstruct(steps, minutes, batch, crop, lr)
+
+
+@train.command()
+def generate(
+    data: Data,
+    run: RunFolder,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    crop: Crop = 128,
+    lr: Rate = 1e-3,
+    size: Size = "s",
+    device: Device = "auto",
+    seed: Seed = 0,
+    compile: Compile = True,
+    debug: Debug = False,
+) -> None:
+    """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    from .stages import Session
+
+    Session(data, run, device, size, seed, compile).generate(steps, minutes, batch, crop, lr)
+
+
+@train.command()
+def controller(
+    data: Data,
+    run: RunFolder,
+    patches: Patches = 1000,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    lr: Rate = 1e-3,
+    lpips_weights: Lpips = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
+    from .stages import Session
+
+    session = Session(data, run, device, "s", seed, compile=False)
+    session.controller(steps, minutes, batch, lr, patches, lpips_weights)

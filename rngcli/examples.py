@@ -1,0 +1,63 @@
+"""A few pictures of a run kept for the eye, with their step maps, as data URIs for the report."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from .datasets import Benchmark, Pair
+from .images import Encoding, Image, WriteOptions, encode
+from .pipeline import TILE
+from .report import Picture
+from .tiling import Axis, Grid
+
+LONGEST = 1024  # [px]; of larger pictures the centre is kept
+
+
+class Examples:
+    """Keeps `count` pictures of a benchmark, evenly spaced, in every method; `have` are (key, method) kept before."""
+
+    def __init__(self, benchmark: Benchmark, count: int, have: set[tuple[str, str]]) -> None:
+        self.case = benchmark.name
+        chosen = np.linspace(0, len(benchmark.keys) - 1, min(count, len(benchmark.keys))).astype(int)
+        self.keys = {benchmark.keys[i] for i in chosen}
+        self.have = set(have)
+
+    def of(self, pair: Pair, method: str, output: np.ndarray, steps: np.ndarray) -> Iterator[Picture]:
+        """What is to be kept of one output (H, W, 3): itself, and before the first the noisy picture and the truth."""
+        if pair.key not in self.keys:
+            return
+        for name, pixels in (("noisy", pair.noisy), ("clean", pair.clean), (method, output)):
+            if pixels is not None and name != "input" and (pair.key, name) not in self.have:
+                self.have.add((pair.key, name))
+                yield self._picture(pair.key, name, pixels, steps if name == method else None)
+
+    def _picture(self, key: str, name: str, pixels: np.ndarray, steps: np.ndarray | None) -> Picture:
+        height, width = pixels.shape[:2]
+        top, left = max(0, (height - LONGEST) // 2), max(0, (width - LONGEST) // 2)
+        shown = pixels[top : top + LONGEST, left : left + LONGEST].clip(0, 1)
+        picture = Picture(self.case, key, name, shown.shape[1], shown.shape[0], _uri(shown))
+        if steps is None or not steps.any():
+            return picture
+        grid = Grid(height, width, size=TILE)
+        rows, used_rows = _borders(grid.y, top, shown.shape[0])
+        columns, used_columns = _borders(grid.x, left, shown.shape[1])
+        counts = steps[np.ix_(used_rows, used_columns)].tolist()
+        return replace(picture, columns=columns, rows=rows, steps=counts)
+
+
+def _borders(axis: Axis, start: int, length: int) -> tuple[list[int], list[int]]:
+    """Borders of the intervals that reach into [start, start + length), from its beginning [px], and which they are."""
+    middle = axis.overlap // 2
+    ends = [0, *(axis.start(k) + middle for k in range(1, axis.count)), axis.length]
+    used = [k for k in range(axis.count) if ends[k] < start + length and ends[k + 1] > start]
+    return [min(max(end - start, 0), length) for end in ends[used[0] : used[-1] + 2]], used
+
+
+def _uri(pixels: np.ndarray) -> str:
+    image = Image(np.ascontiguousarray(pixels, dtype=np.float32), "jpeg", encoding=Encoding(subsampling=0))
+    data = encode(image, "jpeg", WriteOptions(quality=92, strip_metadata=True))
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
