@@ -25,7 +25,8 @@ class Pair:
 class Benchmark:
     """`load` reads one pair and raises PictureError for one that cannot be used; nothing is kept between calls.
 
-    `problems` name what was left out from the start; `ssim` is the variant in which the set is reported.
+    `problems` name what was left out from the start; `ssim` is the variant in which the set is reported; `sigma` is the
+    noise level on the 0-255 scale where it is known.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Benchmark:
     load: Callable[[str], Pair]
     problems: tuple[str, ...] = ()
     ssim: Literal["gaussian", "matlab-3d"] = "gaussian"
+    sigma: float | None = None
 
     def __iter__(self) -> Iterator[Pair]:
         return map(self.load, self.keys)

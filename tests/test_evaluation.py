@@ -1,0 +1,266 @@
+"""Rows, resume, methods and failures of an evaluation, with quick denoisers in place of the networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import loadmat, savemat
+from scipy.ndimage import uniform_filter
+from typer.testing import CliRunner
+
+from rngcli.cli import measuring
+from rngcli.cli.eval import evaluate
+from rngcli.datasets import Benchmark, named, paired, with_noise
+from rngcli.engine import Job, Result
+from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
+from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
+from rngcli.report import read, summarise
+from rngcli.scoring import Judge, Options
+
+FIDELITY = Options(names=("psnr", "ssim"))
+
+
+def blurred(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+    """A denoiser of a kind: the mean of 3×3 pixels, in 2×3 tiles of 7 steps."""
+    for job in jobs:
+        pixels = uniform_filter(job.pixels, (3, 3, 1)).clip(0, 1)
+        yield Result(job.key, pixels, np.full((2, 3), 7, np.int32), 0.0)
+
+
+BLUR = Method("blur", blurred)
+(INPUT,) = methods(["input"], Sweep(), lambda: pytest.fail("input needs no model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "clean").mkdir()
+    for index in range(4):
+        smooth = uniform_filter(rng.random((40, 56, 3)), (9, 9, 1))
+        Image.fromarray((smooth * 255).astype(np.uint8)).save(tmp_path / f"clean/{index}.png")
+    return tmp_path / "clean"
+
+
+def evaluate_quickly(benchmarks: list[Benchmark], *columns: Method, options: Options = FIDELITY, **more: object):
+    evaluation = Evaluation(Plan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
+    return evaluation.run("a test")
+
+
+def test_sidd_psnr_equals_an_independent_computation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    clean = rng.integers(0, 256, (2, 3, 24, 24, 3), dtype=np.uint8)
+    noisy = np.clip(clean + rng.normal(0, 10, clean.shape), 0, 255).astype(np.uint8)
+    savemat(tmp_path / "ValidationNoisyBlocksSrgb.mat", {"ValidationNoisyBlocksSrgb": noisy})
+    savemat(tmp_path / "ValidationGtBlocksSrgb.mat", {"ValidationGtBlocksSrgb": clean})
+    report = evaluate_quickly(named("sidd", tmp_path))
+    psnr = {(row.method, row.key): row.scores["psnr"] for row in report.rows}
+    for image, block in np.ndindex(2, 3):
+        x, y = noisy[image, block] / 255, clean[image, block] / 255
+        for method, output in (("input", x), ("blur", uniform_filter(x, (3, 3, 1)))):
+            expected = 10 * np.log10(1 / np.mean((output - y) ** 2))
+            assert psnr[method, f"{image:02d}-{block:02d}"] == pytest.approx(expected, abs=1e-4)
+    assert "2×3 blocks" in report.cases[0].protocol
+
+
+def test_every_method_sees_the_same_noise_and_input_is_what_arithmetic_demands(folder: Path) -> None:
+    seen: dict[str, list[np.ndarray]] = {"a": [], "b": []}
+
+    def watching(name: str) -> Method:
+        def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+            for job in jobs:
+                seen[name].append(job.pixels)
+                assert sigma == 25
+                yield Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0)
+
+        return Method(name, run)
+
+    report = evaluate_quickly(with_noise(folder, [25]), watching("a"), watching("b"))
+    assert all(np.array_equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
+    assert np.mean([row.scores["psnr"] for row in report.rows]) == pytest.approx(20.172, abs=0.15)
+    assert [row.evaluations for row in report.rows] == [0.0] * 8
+
+
+def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "report.json.partial"
+    asked: list[str] = []
+
+    def breaking(limit: int) -> Method:
+        def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+            for job in jobs:
+                if len(asked) == limit:
+                    raise KeyboardInterrupt
+                asked.append(job.key)
+                yield from blurred([job], sigma)
+
+        return Method("blur", run)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_quickly(with_noise(folder, [25]), breaking(2), journal=journal)
+    with journal.open("a") as file:
+        file.write('{"row": {"case": "torn')
+    whole = evaluate_quickly(with_noise(folder, [25]), breaking(99), journal=journal)
+    assert asked == ["0", "1", "2", "3"]
+    unbroken = evaluate_quickly(with_noise(folder, [25]), BLUR)
+    assert [(r.key, r.scores) for r in whole.rows] == [(r.key, r.scores) for r in unbroken.rows]
+    assert {(p.key, p.method) for p in whole.pictures} == {(p.key, p.method) for p in unbroken.pictures}
+    evaluate_quickly(with_noise(folder, [10]), BLUR, journal=journal)
+    written = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert {entry["row"]["case"] for entry in written if "row" in entry} == {"clean σ=10"}
+
+
+def test_bad_pictures_are_named_once_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        (tmp_path / "noisy").mkdir(exist_ok=True)
+        (tmp_path / "noisy" / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (56, 39)).save(folder / "0.png")
+    (tmp_path / "noisy/1.png").write_bytes(b"torn")
+    (folder / "2.png").unlink()
+    report = evaluate_quickly([paired(tmp_path / "noisy", folder)])
+    assert {row.key for row in report.rows} == {"3"}
+    assert len(report.problems) == 3
+    for name, words in (("0.png", "its truth is 56×39"), ("1.png", "no picture"), ("2.png", "no partner")):
+        assert any(name in problem and words in problem for problem in report.problems)
+
+
+def test_a_failed_output_is_a_problem_not_a_row(folder: Path) -> None:
+    def failing(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+        for result in blurred(jobs, sigma):
+            error = PictureError("no colours") if result.key == "2" else None
+            yield Result(result.key, result.pixels, result.steps, 0.0, error)
+
+    report = evaluate_quickly(with_noise(folder, [25]), Method("failing", failing))
+    assert [row.key for row in report.rows] == ["0", "1", "3"]
+    assert report.problems == ("clean σ=25 2: failing: no colours",)
+
+
+def test_scores_that_cannot_be_had_fail_only_where_they_were_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RNG_LPIPS", str(tmp_path / "absent"))
+    relaxed = evaluate_quickly(with_noise(folder, [25]), options=Options())
+    assert [metric.key for metric in relaxed.metrics] == ["psnr", "ssim", "niqe"]
+    assert relaxed.rows[0].scores["niqe"] is None
+    assert not relaxed.problems
+    assert any("too small for NIQE" in note for note in relaxed.notes)
+    assert any("LPIPS n/a" in note and "--lpips-weights" in note for note in relaxed.notes)
+    strict = evaluate_quickly(with_noise(folder, [25]), options=Options(names=("psnr", "niqe")))
+    assert len(strict.problems) == 4
+    with pytest.raises(ModelError, match="alexnet"):
+        Judge(Options(names=("lpips",)))
+    with pytest.raises(UsageError, match="psnr, ssim"):
+        Judge(Options(names=("fid",)))
+
+
+def test_methods_multiply_with_details_and_budgets() -> None:
+    columns = methods(
+        ["input", "reconstruct", "rng", "fixed:20"], Sweep((0.5, 1.0), (10, 100)), lambda: object()  # type: ignore[arg-type,return-value]
+    )  # fmt: skip
+    assert [column.name for column in columns] == [
+        "input", "reconstruct", "rng max=10 detail=0.5", "rng max=10 detail=1", "rng max=100 detail=0.5",
+        "rng max=100 detail=1", "fixed:20 detail=0.5", "fixed:20 detail=1",
+    ]  # fmt: skip
+    requests = {column.name: column.run.args[1] for column in columns[1:]}  # type: ignore[attr-defined]
+    assert (requests["reconstruct"].detail, requests["reconstruct"].steps) == (0, None)
+    assert (requests["fixed:20 detail=0.5"].steps, requests["fixed:20 detail=0.5"].max_steps) == (20, 20)
+    assert (requests["rng max=10 detail=1"].steps, requests["rng max=10 detail=1"].max_steps) == (None, 10)
+    with pytest.raises(UsageError, match="no method is called 'fixed:x'"):
+        methods(["fixed:x"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
+    with pytest.raises(UsageError, match="asked for twice"):
+        methods(["input", "input"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("name", ["nlm", "wavelet", "bm3d"])
+def test_baselines_denoise_with_and_without_the_noise_level(name: str, folder: Path) -> None:
+    pytest.importorskip("pywt", reason="the baselines extra is not installed")
+    pytest.importorskip("bm3d" if name == "bm3d" else "skimage", reason="the baselines extra is not installed")
+    told = with_noise(folder, [25])[0].limited(1)
+    (method,) = methods([name], Sweep(), lambda: pytest.fail("a baseline needs no model"))
+    for benchmark in (told, Benchmark(told.name, told.protocol, told.keys, told.load)):
+        noisy, clean = (row.scores["psnr"] for row in evaluate_quickly([benchmark], INPUT, method).rows)
+        assert clean > noisy + 3
+
+
+def test_examples_carry_their_step_maps(folder: Path) -> None:
+    report = evaluate_quickly(with_noise(folder, [25]))
+    kept = {(p.key, p.method): p for p in report.pictures}
+    assert set(kept) == {(key, method) for key in ("0", "3") for method in ("noisy", "clean", "blur")}
+    blur = kept["0", "blur"]
+    assert blur.uri.startswith("data:image/jpeg;base64,")
+    assert (blur.width, blur.height) == (56, 40)
+    assert not kept["0", "noisy"].steps
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def command(*words: object) -> str:
+    """Run `rng eval` on the words and return its stdout; raises what it raises."""
+    outcome = CliRunner().invoke(evaluate, [str(word) for word in words], catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.stdout
+
+
+def test_the_command_writes_what_it_prints(folder: Path, tmp_path: Path) -> None:
+    reports = [tmp_path / f"r.{suffix}" for suffix in ("json", "csv", "md", "html")]
+    words = [word for path in reports for word in ("--report", path)]
+    out = command("--clean", folder, "--sigma", "10,25", "--method", "input", "--metric", "psnr", *words)
+    report = read(reports[0])
+    assert [case.name for case in report.cases] == ["clean σ=10", "clean σ=25"]
+    assert f"{summarise(report)[0].scores['psnr'].mean:.2f}" in out
+    assert "NumPy RandomState(0)" in out
+    assert all(path.stat().st_size > 300 for path in reports)
+    assert not list(tmp_path.glob("*.partial"))
+    same = command("compare", reports[0], reports[0])
+    assert "+0.00 [+0.00, +0.00]" in same
+
+
+def test_a_submission_holds_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
+    savemat(tmp_path / "BenchmarkNoisyBlocksSrgb.mat", {"BenchmarkNoisyBlocksSrgb": noisy})
+    words = ("--dataset", "sidd-benchmark", "--root", tmp_path, "--method", "input", "--submission", tmp_path / "S.mat")
+    command(*words, "--metric", "psnr")
+    assert np.array_equal(loadmat(tmp_path / "S.mat")["DenoisedBlocksSrgb"], noisy)
+
+
+def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
+    monsters = {
+        (): "say what to measure on",
+        ("--clean", folder): "--sigma 15,25,50",
+        ("--clean", folder, "--sigma", "loud"): "no list of numbers",
+        ("--clean", folder, "--sigma", "25", "--report", "r.pdf"): ".html",
+        ("--clean", folder, "--sigma", "25", "--report", folder): "is a folder",
+        ("--clean", folder, "--sigma", "25", "--detail", "2"): "leaves",
+        ("--pairs", folder, folder, "--sigma", "25"): "noise of their own",
+    }
+    for words, message in monsters.items():
+        with pytest.raises(UsageError) as caught:
+            command(*words, "--method", "input")
+        assert message in str(caught.value)
+    with pytest.raises(EnvironmentFault, match="takes no files"):
+        command("--clean", folder, "--sigma", "25", "--method", "input", "--report", folder / "0.png/r.json")
+    with pytest.raises(NoInputError, match="https://"):
+        command("--dataset", "sidd", "--root", tmp_path, "--method", "input")
+
+
+def test_exit_codes_tell_some_from_none(folder: Path, tmp_path: Path) -> None:
+    (folder / "0.png").write_bytes(b"torn")
+    settings = measuring.Settings(clean=folder, sigma="25", method="input", metric="psnr", quiet=True)
+    assert measuring.run(settings) is Exit.SOME_FAILED
+    for path in folder.iterdir():
+        path.write_bytes(b"torn")
+    assert measuring.run(settings) is Exit.NO_INPUT
+
+
+def test_the_fitted_scene_model_scores(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        smooth = uniform_filter(rng.random((192, 192, 3)), (5, 5, 1))
+        Image.fromarray((smooth * 255).astype(np.uint8)).save(tmp_path / f"{index}.png")
+    assert "2 of 2" in command("fit-niqe", tmp_path, tmp_path / "scenes.npz")
+    words = ("--clean", tmp_path, "--sigma", "5", "--method", "input", "--metric", "niqe")
+    assert "NIQE" in command(*words, "--niqe-model", tmp_path / "scenes.npz")
