@@ -59,6 +59,24 @@ def verify(name: Name = "rng-s") -> None:
     typer.echo(f"{path.stem}: whole, runs; SHA-256 {found[:12]} {known}")
 
 
+@models.command("import")
+def import_nafnet(
+    source: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A NAFNet checkpoint of its authors.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="The bundle to write.")],
+) -> None:
+    """Make a bundle of a published NAFNet; use it with --detail 0, or train a generator on top."""
+    from ..checkpoint import Bundle, from_authors, save
+    from ..errors import UsageError
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out} does not end in .safetensors", "name it so")
+    net = from_authors(source)
+    save(Bundle(net, provenance={"reconstruct": {"imported": source.name}}), out)
+    typer.echo(
+        f"{out}: NAFNet of width {net.spec.width}, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters"
+    )
+
+
 def _run_one_tile(pipeline, request) -> None:  # type: ignore[no-untyped-def]
     import numpy as np
 

@@ -1,0 +1,106 @@
+"""A bundle comes back as it was written, or says in one line why it does not."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rngcli import checkpoint
+from rngcli.checkpoint import from_authors, load, save
+from rngcli.errors import ModelError
+from rngcli.nets.nafnet import NAFNet
+from tests.tiny import NAF, random_bundle
+
+
+@pytest.fixture
+def file(tmp_path):
+    save(random_bundle().with_provenance("reconstruct", {"minutes": 3}), tmp_path / "b.safetensors")
+    return tmp_path / "b.safetensors"
+
+
+def test_a_bundle_comes_back(file):
+    before, after = random_bundle(), load(file)
+    assert (after.process, after.budgets) == (before.process, before.budgets)
+    assert after.provenance["reconstruct"] == {"minutes": 3}
+    assert len(after.hash) == 12
+    for name, net in before.networks().items():
+        assert after.networks()[name].spec == net.spec
+        for key, value in net.state_dict().items():
+            torch.testing.assert_close(after.networks()[name].state_dict()[key], value, atol=2e-3, rtol=1e-3)
+
+
+def test_a_second_saving_changes_no_weight(file, tmp_path):
+    save(load(file), tmp_path / "again.safetensors")
+    once, twice = load_file(file), load_file(tmp_path / "again.safetensors")
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+
+
+def retouched(file, change, keep_header=True):
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        header = opened.metadata()
+    tensors = load_file(file)
+    change(tensors, header)
+    save_file(tensors, file, metadata=header if keep_header else None)
+
+
+def test_unknown_and_missing_weights_are_errors(file):
+    retouched(file, lambda tensors, header: tensors.update({"nafnet.extra": torch.zeros(1)}))
+    with pytest.raises(ModelError, match=r"nafnet do not fit"):
+        load(file)
+
+
+def test_weights_that_no_spec_explains_are_errors(file):
+    retouched(file, lambda tensors, header: tensors.update({"other.weight": torch.zeros(1)}))
+    with pytest.raises(ModelError, match="no spec explains"):
+        load(file)
+
+
+def test_damage_is_told_in_one_line(file, tmp_path):
+    whole = file.read_bytes()
+    for name, content in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello there, no model"}.items():
+        bad = tmp_path / f"{name}.safetensors"
+        bad.write_bytes(content)
+        with pytest.raises(ModelError) as caught:
+            load(bad)
+        assert "\n" not in str(caught.value)
+    retouched(file, lambda tensors, header: header.update({"specs": "{"}))
+    with pytest.raises(ModelError, match="damaged header"):
+        load(file)
+    retouched(file, lambda tensors, header: None, keep_header=False)
+    with pytest.raises(ModelError, match="not a bundle"):
+        load(file)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no model is named 'nowhere'"):
+        load("nowhere")
+    with pytest.raises(ModelError, match="no model file"):
+        load(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda w: {"params": w}, lambda w: {"params_ema": {f"module.{k}": v for k, v in w.items()}}]
+)
+def test_the_authors_files_load_with_their_spec_read_off_the_shapes(tmp_path, wrap):
+    net = NAFNet(NAF)
+    torch.save(wrap(net.state_dict()), tmp_path / "NAFNet.pth")
+    loaded = from_authors(tmp_path / "NAFNet.pth")
+    assert loaded.spec == NAF
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+
+
+def test_a_file_that_is_no_nafnet_is_refused(tmp_path):
+    torch.save({"params": {"conv.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("<html>quota exceeded</html>")
+    for name in ("other.pth", "text.pth"):
+        with pytest.raises(ModelError):
+            from_authors(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", checkpoint.available(), ids=lambda path: path.stem)
+def test_what_is_shipped_is_what_was_published(path):
+    bundle = load(path)
+    assert set(bundle.networks()) == {"nafnet", "unet", "controller"}
+    assert path.with_suffix(".sha256").read_text().split()[0] == checkpoint.file_hash(path)
+    assert sum(p.stat().st_size for p in checkpoint.available()) < 30 * 2**20

@@ -1,0 +1,110 @@
+"""What comes out depends on the picture and on nothing else: not on size, batch, order, neighbours."""
+
+import numpy as np
+import pytest
+import torch
+
+from rngcli.engine import Job, denoise
+from rngcli.errors import ModelError
+from rngcli.pipeline import Pipeline, Request
+from tests.tiny import identity_bundle, random_bundle
+
+SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return [Job(str(i), rng.random((*size, 3), np.float32) * (i + 1) / len(SIZES)) for i, size in enumerate(SIZES)]
+
+
+def run(jobs, capacity=2, bundle=None, **request):
+    pipeline = Pipeline(bundle or random_bundle(), "cpu", "fp32", capacity)
+    return {r.key: r for r in denoise(jobs, pipeline, Request(**request))}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 700), (256, 256), (257, 300)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_identity_network_returns_the_picture(size, precision):
+    x = np.random.default_rng(1).random((*size, 3), np.float32)
+    (result,) = denoise([Job("x", x)], Pipeline(identity_bundle(), "cpu", precision, 2), Request(detail=0))
+    assert np.abs(result.pixels - x).max() <= (2**-9 if precision == "bf16" else 2**-20)
+    assert result.steps.sum() == 0
+
+
+def test_the_same_bits_alone_among_others_and_in_any_order():
+    together, reversed_ = run(pictures()), run(pictures()[::-1])
+    for job in pictures():
+        alone = run([job])[job.key]
+        for other in (together[job.key], reversed_[job.key]):
+            assert np.array_equal(other.pixels, alone.pixels)
+            assert np.array_equal(other.steps, alone.steps)
+    assert len({int(s) for r in together.values() for s in r.steps.flat}) > 1, "the budgets are mixed"
+
+
+def test_capacity_changes_no_more_than_rounding():
+    one, three = run(pictures(), 1), run(pictures(), 3)
+    for key in one:
+        assert np.abs(one[key].pixels - three[key].pixels).max() < 1 / 255
+
+
+def test_seed_and_detail_do_what_they_say():
+    (job,) = pictures()[:1]
+    plain, half, full, other = (
+        run([job], **options)["0"].pixels
+        for options in ({"detail": 0}, {"detail": 0.5}, {"detail": 1}, {"detail": 1, "seed": 1})
+    )
+    inside = (full > 0) & (full < 1) & (plain > 0) & (plain < 1)
+    np.testing.assert_allclose((half - plain)[inside], (full - plain)[inside] / 2, atol=1e-5)
+    assert not np.array_equal(full, other)
+
+
+def test_steps_are_the_users_and_never_more_than_the_cap():
+    (job,) = pictures()[:1]
+    assert set(run([job], steps=3)["0"].steps.flat) == {3}
+    assert set(run([job], steps=9, max_steps=2)["0"].steps.flat) == {2}
+    assert run([job], max_steps=2)["0"].steps.max() <= 2
+    assert run([job], max_steps=0)["0"].steps.max() == 0
+
+
+def test_pictures_are_drawn_only_when_there_is_room():
+    drawn = []
+
+    def lazily():
+        for job in [Job(str(i), np.zeros((300, 300, 3), np.float32)) for i in range(6)]:
+            drawn.append(job.key)
+            yield job
+
+    results = denoise(lazily(), Pipeline(identity_bundle(), "cpu", "fp32", 2), Request(detail=0))
+    next(results)
+    assert len(drawn) <= 3
+
+
+def test_a_picture_that_comes_out_as_no_number_fails_alone():
+    bad = np.full((300, 300, 3), np.nan, np.float32)
+    good = np.full((20, 20, 3), 0.5, np.float32)
+    results = {r.key: r for r in denoise([Job("bad", bad), Job("good", good)],
+                                         Pipeline(identity_bundle(), "cpu", "fp32", 2), Request(detail=0))}  # fmt: skip
+    assert "no colours" in str(results["bad"].error)
+    assert results["good"].error is None
+
+
+def test_what_a_bundle_lacks_is_said_before_anything_runs():
+    pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 1)
+    with pytest.raises(ModelError, match="no generator"):
+        denoise([], pipeline, Request())
+
+
+def test_stochastic_sampling_is_as_independent_of_the_batch():
+    from dataclasses import replace
+
+    bundle = random_bundle()
+    bundle = replace(bundle, process=replace(bundle.process, eta=1.0))
+    together = run(pictures(), bundle=bundle)
+    alone = run(pictures()[1:2], bundle=bundle)
+    assert np.array_equal(together["1"].pixels, alone["1"].pixels)
+
+
+def test_the_networks_of_a_bundle_are_left_as_they_are():
+    bundle = random_bundle()
+    Pipeline(bundle, "cpu", "bf16", 1)
+    assert next(bundle.nafnet.parameters()).dtype == torch.float32

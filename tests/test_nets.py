@@ -1,0 +1,97 @@
+"""The networks have the shapes that the papers give, take any size, and see no tile."""
+
+import pytest
+import torch
+
+from rngcli.nets.controller import Controller, ControllerSpec
+from rngcli.nets.nafnet import NAFNet, NAFNetSpec
+from rngcli.nets.unet import UNet, UNetSpec
+from tests.tiny import GEN, NAF, scramble
+
+
+def published_keys(width, encoder, middle, decoder):
+    """The key list of the authors' checkpoints, written down from their architecture file."""
+    keys = {
+        "intro.weight": (width, 3, 3, 3),
+        "intro.bias": (width,),
+        "ending.weight": (3, width, 3, 3),
+        "ending.bias": (3,),
+    }
+
+    def block(prefix, c):
+        for conv, shape in {
+            "conv1": (2 * c, c, 1, 1), "conv2": (2 * c, 1, 3, 3), "conv3": (c, c, 1, 1), "sca.1": (c, c, 1, 1),
+            "conv4": (2 * c, c, 1, 1), "conv5": (c, c, 1, 1),
+        }.items():  # fmt: skip
+            keys[f"{prefix}.{conv}.weight"], keys[f"{prefix}.{conv}.bias"] = shape, shape[:1]
+        for norm in ("norm1", "norm2"):
+            keys[f"{prefix}.{norm}.weight"] = keys[f"{prefix}.{norm}.bias"] = (c,)
+        keys[f"{prefix}.beta"] = keys[f"{prefix}.gamma"] = (1, c, 1, 1)
+
+    c = width
+    for level, blocks in enumerate(encoder):
+        for i in range(blocks):
+            block(f"encoders.{level}.{i}", c)
+        keys[f"downs.{level}.weight"], keys[f"downs.{level}.bias"] = (2 * c, c, 2, 2), (2 * c,)
+        c *= 2
+    for i in range(middle):
+        block(f"middle_blks.{i}", c)
+    for level, blocks in enumerate(decoder):
+        keys[f"ups.{level}.0.weight"] = (2 * c, c, 1, 1)
+        c //= 2
+        for i in range(blocks):
+            block(f"decoders.{level}.{i}", c)
+    return keys
+
+
+def test_nafnet_sidd_width32_has_the_published_keys_and_shapes():
+    net = NAFNet(NAFNetSpec())
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    assert shapes == published_keys(32, (2, 2, 4, 8), 12, (2, 2, 2, 2))
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(29.16e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 16), (64, 33)])
+def test_nafnet_takes_any_size(size):
+    x = torch.rand(2, 3, *size)
+    assert scramble(NAFNet(NAF))(x).shape == x.shape
+
+
+def test_the_generator_conditions_on_what_its_spec_says():
+    d, x, r, gamma = (
+        torch.randn(2, 3, 32, 32),
+        torch.rand(2, 3, 32, 32),
+        torch.rand(2, 3, 32, 32),
+        torch.tensor([0.2, 0.9]),
+    )
+    for condition, sees_x, sees_r in (("noisy", True, False), ("reconstruction", False, True), ("both", True, True)):
+        net = scramble(UNet(UNetSpec(8, (1,), 1, (1,), condition=condition, embedding=16)))
+
+        def answer(x, r, net=net):
+            return net(d, net.condition(x, r), gamma)
+
+        assert (not torch.equal(answer(x, r), answer(1 - x, r))) == sees_x
+        assert (not torch.equal(answer(x, r), answer(x, 1 - r))) == sees_r
+
+
+def test_the_generator_hears_the_noise_level():
+    net = scramble(UNet(GEN))
+    d, c = torch.randn(1, 3, 32, 32), torch.rand(1, 6, 32, 32)
+    assert not torch.allclose(net(d, c, torch.tensor([0.5])), net(d, c, torch.tensor([0.6])), atol=1e-4)
+
+
+def test_the_generator_sees_a_neighbourhood_and_no_tile():
+    net = scramble(UNet(GEN))
+    d, c, gamma = torch.randn(1, 3, 128, 128), torch.rand(1, 6, 128, 128), torch.tensor([0.5])
+    whole = net(d, c, gamma)
+    part = net(d[..., 32:96, 32:96], c[..., 32:96, 32:96], gamma)
+    inner = slice(24, 40)
+    torch.testing.assert_close(part[..., inner, inner], whole[..., 32:96, 32:96][..., inner, inner], atol=1e-5, rtol=0)
+
+
+def test_the_controller_is_the_papers_and_small():
+    net = Controller(ControllerSpec()).eval()
+    assert len(net.blocks) == 8
+    assert net(torch.rand(2, 3, 256, 256)).shape == (2, 11)
+    assert sum(p.numel() for p in net.parameters()) < 0.05 * 5.3e6
+    assert net.budget(torch.rand(3, 3, 64, 64)).shape == (3,)

@@ -1,0 +1,162 @@
+"""Training learns, is taken up where it stopped with the same bits, and stops on what is no number."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rngcli.budgets import Control, Labels, Sampler, ladder, patches, search_schedule
+from rngcli.diffusion.residual import ProcessSpec
+from rngcli.errors import NoInputError, RngError, UsageError
+from rngcli.metrics.lpips import LPIPS
+from rngcli.nets.controller import ControllerSpec
+from rngcli.pool import Pool, is_held_out
+from rngcli.stages import Batches, Generate, Photographs, Reconstruct
+from rngcli.training import Trainer, TrainSpec
+from tests.tiny import GEN, NAF, random_bundle
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """Six photographs of a kind: smooth clouds with edges."""
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for i in range(6):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8))
+        coarse.resize((320, 280), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return sorted(folder.glob("*.png"))
+
+
+@pytest.fixture
+def batches(paths):
+    return Batches(Photographs.load(paths, 64), size=4)
+
+
+def trained(task_of, folder, steps, spec=None):
+    torch.manual_seed(0)
+    trainer = Trainer(task_of(), spec or TrainSpec(steps=steps, lr=3e-3, warmup=1), folder)
+    trainer.resume()
+    return trainer, list(trainer.run())
+
+
+def test_a_few_steps_lower_the_loss(batches, tmp_path):
+    trainer, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "a", 1)
+    before = np.mean([trainer.task.loss(trainer.average, torch.Generator().manual_seed(i)).item() for i in range(8)])
+    trainer, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "b", 40)
+    after = np.mean([trainer.task.loss(trainer.task.net, torch.Generator().manual_seed(i)).item() for i in range(8)])
+    assert after < 0.9 * before
+
+
+def test_a_resumed_run_equals_an_unbroken_one(batches, tmp_path):
+    unbroken, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "unbroken", 6)
+    trainer = Trainer(
+        _seeded(lambda: Reconstruct(NAF, batches)), TrainSpec(steps=6, lr=3e-3, warmup=1), tmp_path / "cut"
+    )
+    for _ in range(3):
+        trainer.train_step()
+    trainer.save()
+    resumed, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "cut", 6)
+    assert resumed.step == unbroken.step == 6
+    for mine, other in ((resumed.task.net, unbroken.task.net), (resumed.average, unbroken.average)):
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
+
+
+def _seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+
+def test_the_log_has_a_line_for_each_checkpoint(batches, tmp_path):
+    _, progress = trained(lambda: Reconstruct(NAF, batches), tmp_path, 2, TrainSpec(steps=2, save_minutes=0))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [p.step for p in progress] == [1, 2, 2]
+    assert lines[0]["scores"]["psnr_25"] > 0
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_cause(batches, tmp_path):
+    task = Reconstruct(NAF, batches)
+    torch.nn.init.constant_(task.net.ending.bias, float("nan"))
+    with pytest.raises(RngError, match="nan at step 0"):
+        list(Trainer(task, TrainSpec(steps=3), tmp_path).run())
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    spec = TrainSpec(steps=1000, lr=1e-3, warmup=100)
+    rates = [spec.learning_rate(step, 0.0) for step in range(0, 1001, 50)]
+    assert rates[0] < rates[1] < rates[2]
+    assert rates[-1] == 0
+    assert all(a >= b for a, b in pairwise(rates[2:]))
+    assert TrainSpec(minutes=10).learning_rate(5000, 10.0) == 0
+    with pytest.raises(UsageError):
+        Trainer(None, TrainSpec(), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prediction", ["v", "eps"])
+def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, prediction):
+    def make():
+        return Generate(GEN, ProcessSpec(prediction=prediction), random_bundle().nafnet, batches)
+
+    trainer, progress = trained(make, tmp_path, 30)
+    task = trainer.task
+    clean, noisy = batches.draw(torch.Generator().manual_seed(1))
+    scaled = (clean - task._reconstruct(noisy)) / task.process.spec.sigma_d
+    assert 0.5 < scaled.std() < 2
+    untrained = make()
+    losses = [[t.loss(t.net, torch.Generator().manual_seed(i)).item() for i in range(6)] for t in (task, untrained)]
+    assert np.mean(losses[0]) < np.mean(losses[1])
+    assert set(progress[-1].scores) == {"dpsnr_25", "spread_25", "dpsnr_50", "spread_50"}
+
+
+def test_stage_three_labels_searches_and_learns(paths, tmp_path):
+    lpips = LPIPS("squeeze")  # random heads would be zero: give them weight, and the distance is one
+    for head in lpips.heads:
+        torch.nn.init.constant_(head, 0.1)
+    batches = Batches(Photographs.load(paths, 256), size=2)
+    sampler = Sampler(random_bundle(), torch.device("cpu"))
+    pairs = [patches([0, 1], batches)]
+    trials = list(search_schedule(sampler, lpips, pairs, ((1.0, 0.1, 2), (2.0, 0.1, 3))))
+    assert [t.evaluations for t in trials] == [2, 3]
+    budgets = ladder(2.0, 3, 0.1)
+    labels = Labels(tmp_path / "labels.pt")
+    labels.extend(sampler, lpips, budgets, batches)
+    again = Labels(tmp_path / "labels.pt")
+    again.extend(sampler, lpips, budgets, batches)
+    assert again.lpips.shape == (4, 11)
+    assert torch.equal(again.lpips[:2], labels.lpips)
+    _, progress = trained(lambda: Control(ControllerSpec((4,) * 8), again, batches), tmp_path, 3)
+    scores = progress[-1].scores
+    assert scores["lpips_oracle"] <= scores["lpips"] + 1e-6
+
+
+def test_a_ladder_rises_in_noise_and_in_evaluations():
+    rungs = ladder(3.0, 8, 0.05)
+    assert len(rungs) == 11
+    assert rungs[0].evaluations == 0
+    assert rungs[-1].start == 3.0
+    assert rungs[-1].evaluations == 8
+    assert all(a.start <= b.start and a.evaluations <= b.evaluations for a, b in pairwise(rungs))
+
+
+def test_crops_come_from_the_pictures_in_all_eight_symmetries(tmp_path):
+    picture = np.arange(64 * 64 * 3, dtype=np.int64).reshape(64, 64, 3) % 251
+    Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "a.png")
+    pool = Pool([tmp_path / "a.png"], 64)
+    crops = (pool.sample(64, torch.Generator().manual_seed(0)) * 255).round().to(torch.uint8)
+    truth = torch.from_numpy(picture.astype(np.uint8)).permute(2, 0, 1)
+    turned = [torch.rot90(t, k, (1, 2)) for t in (truth, truth.flip(2)) for k in range(4)]
+    seen = [next(i for i, t in enumerate(turned) if torch.equal(t, crop)) for crop in crops]
+    assert set(seen) == set(range(8))
+
+
+def test_what_cannot_be_trained_on_is_said(tmp_path):
+    Image.new("RGB", (30, 30)).save(tmp_path / "small.png")
+    with pytest.raises(NoInputError, match="64×64"):
+        Pool([tmp_path / "small.png"], 64)
+
+
+def test_the_held_out_slice_depends_on_names_alone(paths):
+    names = [paths[0].with_name(f"{i}.png") for i in range(2000)]
+    share = sum(map(is_held_out, names)) / len(names)
+    assert 0.02 < share < 0.045

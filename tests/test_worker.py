@@ -1,0 +1,108 @@
+"""From disk to disk: good files are done, bad ones named, memory that runs out is survived, a stop leaves no ruin."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rngcli import pipeline as pipeline_module
+from rngcli.errors import EnvironmentFault
+from rngcli.pipeline import Pipeline, Request
+from rngcli.tree import plan
+from rngcli.worker import Files, run
+from tests.tiny import identity_bundle, random_bundle
+
+PLAIN = Request(detail=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five good pictures, one in a folder below, and three bad ones."""
+    rng = np.random.default_rng(0)
+    source = tmp_path / "in"
+    (source / "below").mkdir(parents=True)
+    for name, size in {"a.png": (40, 30), "below/b.png": (20, 50), "снимок.png": (9, 9), "one.png": (1, 1),
+                       "wide.png": (3, 4000)}.items():  # fmt: skip
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(source / name)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(source / "cut.jpg")
+    (source / "cut.jpg").write_bytes((source / "cut.jpg").read_bytes()[:900])
+    (source / "empty.png").touch()
+    (source / "text.png").write_text("no picture")
+    return source
+
+
+def by_name(outcomes):
+    return {outcome.task.name: outcome for outcome in outcomes}
+
+
+def test_good_files_are_done_and_bad_ones_named(folder, tmp_path):
+    tasks = plan(folder, tmp_path / "out")
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files()))
+    assert len(outcomes) == len(tasks) == 8
+    failed = {name for name, outcome in outcomes.items() if outcome.error}
+    assert failed == {"cut.jpg", "empty.png", "text.png"}
+    for task in tasks:
+        assert task.target.exists() == (task.name not in failed)
+        if task.name not in failed:
+            assert np.array_equal(np.asarray(Image.open(task.target)), np.asarray(Image.open(task.source)))
+
+
+def test_scores_and_step_maps_where_asked_for(folder, tmp_path):
+    files = Files(
+        reference=folder, score=lambda x, y: {"difference": float(np.abs(x - y).max())}, step_maps=tmp_path / "maps"
+    )
+    tasks = [task for task in plan(folder, tmp_path / "out") if task.name == "a.png"]
+    (outcome,) = run(tasks, Pipeline(random_bundle(), "cpu", "fp32", 1), Request(), files)
+    assert outcome.scores["difference"] > 0
+    assert Image.open(tmp_path / "maps" / "a.png.png").size == (30, 40)
+
+
+class Hungry(Pipeline):
+    """Runs out of memory at its first step, as long as its capacity is more than one."""
+
+    calls = 0
+
+    def step(self, tiles, seed):
+        type(self).calls += 1
+        if self.capacity > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        super().step(tiles, seed)
+
+
+def test_memory_that_runs_out_once_changes_no_result(folder, tmp_path):
+    tasks = [task for task in plan(folder, tmp_path / "out") if task.name in ("a.png", "below/b.png", "wide.png")]
+    outcomes = list(run(tasks, Hungry(random_bundle(), "cpu", "fp32", 2), Request(), Files()))
+    assert Hungry.calls == 1
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    undisturbed = [replace(task, target=tmp_path / "calm" / task.name) for task in tasks]
+    list(run(undisturbed, Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), Files()))
+    for task, calm in zip(tasks, undisturbed, strict=True):
+        one, other = (np.asarray(Image.open(path), np.int16) for path in (task.target, calm.target))
+        assert np.abs(one - other).max() <= 1
+
+
+def test_memory_that_never_suffices_is_a_fault_of_the_machine(folder, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(pipeline_module.Pipeline, "start", refuse)
+    tasks = plan(folder, tmp_path / "out")
+    with pytest.raises(EnvironmentFault, match="one tile"):
+        list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 4), PLAIN, Files()))
+
+
+def test_an_interrupted_batch_leaves_whole_files_and_is_taken_up_with_the_same_bits(folder, tmp_path):
+    pipeline = Pipeline(random_bundle(), "cpu", "fp32", 2)
+    tasks = [task for task in plan(folder, tmp_path / "out") if task.source.stat().st_size > 1000 or "a" in task.name]
+    tasks = [task for task in tasks if task.name not in ("cut.jpg", "empty.png", "text.png")]
+    whole = [replace(task, target=tmp_path / "whole" / task.name) for task in tasks]
+    list(run(whole, pipeline, Request(), Files()))
+    half = run(tasks, pipeline, Request(), Files())
+    next(half)
+    half.close()  # what an interrupt does to the generator
+    assert not list((tmp_path / "out").rglob(".rng-*"))
+    list(run([task for task in tasks if not task.is_done()], pipeline, Request(), Files()))
+    for task, undisturbed in zip(tasks, whole, strict=True):
+        assert task.target.read_bytes() == undisturbed.target.read_bytes()
