@@ -31,6 +31,7 @@ class Run:
         while not scheduler.idle:
             self.turn()
             self.draw_while_hungry()
+            assert len(self.steps) <= sum(1 + n for lengths in pictures for n in lengths), "no progress"
 
     def draw_while_hungry(self):
         while self.scheduler.hungry and (picture := next(self.pictures, None)):

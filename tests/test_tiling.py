@@ -73,6 +73,14 @@ def test_default_tiles_on_odd_pictures(shape):
     assert np.array_equal(np.rint(blend(grid, tiles, range(len(grid))) * 65535), levels)
 
 
+@given(grids())
+def test_a_grid_sticks_out_alike_on_both_sides(grid):
+    for axis in (grid.y, grid.x):
+        before, after = -axis.start(0), axis.start(axis.count - 1) + axis.size - axis.length
+        assert 0 <= after - before <= 1
+        assert axis.count == 1 or before + after < axis.stride
+
+
 def test_sizes_that_need_no_padding_have_none():
     assert [len(Grid(256, 256)), len(Grid(480, 704)), len(Grid(257, 256))] == [1, 6, 2]
     assert Grid(480, 704).origin(5) == (224, 448)
