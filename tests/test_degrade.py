@@ -1,0 +1,69 @@
+"""Degradations are what they claim: noise of the right strength, no bias, and a JPEG that a real encoder would know."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rngcli.degrade import DegradeSpec, add_camera_noise, add_gaussian, degrade, jpeg
+
+
+@pytest.fixture
+def photo():
+    """(1, 3, 96, 96): coarse shapes with some grain, as photographs have."""
+    coarse = Image.fromarray(np.random.default_rng(0).integers(30, 220, (7, 7, 3), np.uint8)).resize((96, 96))
+    return torch.from_numpy(np.asarray(coarse, np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("sigma", [0, 25, 50])
+def test_gaussian_noise_has_its_sigma_and_is_neither_clipped_nor_rounded(photo, sigma):
+    noise = add_gaussian(photo.expand(16, -1, -1, -1), (sigma, sigma), generator()) - photo
+    assert noise.std().item() * 255 == pytest.approx(sigma, rel=0.02, abs=1e-6)
+    assert abs(noise.mean().item()) * 255 < 0.02 * sigma + 1e-6
+
+
+def test_the_same_generator_gives_the_same_batch(photo):
+    batch = photo.expand(8, -1, -1, -1)
+    once, twice = (degrade(batch, DegradeSpec(), generator(3)) for _ in range(2))
+    assert torch.equal(once, twice)
+    assert not torch.equal(once, degrade(batch, DegradeSpec(), generator(4)))
+
+
+def test_camera_noise_is_in_range_grows_with_the_exposure_and_leaves_a_quiet_sensor_alone(photo):
+    batch = photo.expand(32, -1, -1, -1)
+    errors = []
+    for shot in (1e-9, 1e-3, 1e-2):
+        spec = DegradeSpec(shot=(shot, shot), jpeg_share=0.0)
+        noisy = add_camera_noise(batch, spec, generator())
+        assert noisy.min() >= 0
+        assert noisy.max() <= 1
+        errors.append((noisy - batch).square().mean().sqrt().item() * 255)
+    assert errors[0] < 0.5
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_the_mosaic_correlates_neighbouring_pixels(photo):
+    noise = add_camera_noise(photo.expand(16, -1, -1, -1), DegradeSpec(jpeg_share=0.0), generator()) - photo
+    left, right = noise[..., :-1].flatten(1), noise[..., 1:].flatten(1)
+    correlation = (left * right).mean(1) / (left.std(1) * right.std(1))
+    assert correlation[:8].mean() > 0.2  # the first half passes through the mosaic
+    assert correlation[8:].mean() < correlation[:8].mean() - 0.1
+
+
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_our_jpeg_errs_as_a_real_encoder_does(photo, quality):
+    noisy = (photo + 0.03 * torch.randn(photo.shape, generator=generator())).clamp(0, 1)
+    ours = jpeg(noisy, torch.full((1, 1, 1, 1), float(quality)))
+    file = io.BytesIO()
+    stored = (noisy[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(stored).save(file, "JPEG", quality=quality, subsampling=2)
+    theirs = torch.from_numpy(np.asarray(Image.open(file), np.float32) / 255).permute(2, 0, 1)[None]
+    rms = [(x - noisy).square().mean().sqrt().item() for x in (ours, theirs)]
+    assert rms[0] == pytest.approx(rms[1], rel=0.1)
+    assert (ours - theirs).square().mean().sqrt().item() < 0.5 * rms[1]
