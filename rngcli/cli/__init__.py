@@ -9,7 +9,9 @@ import typer
 
 from .. import __version__
 from ..errors import Exit, RngError
+from .bench import bench
 from .denoise import denoise
+from .eval import evaluate
 from .models import models
 from .train import train
 
@@ -22,6 +24,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 some failed · 2 usage · 3 model · 4 no input · 5 environment · 130 interrupted",
 )
 app.command()(denoise)
+app.command()(bench)
+app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")
 app.add_typer(models, name="models")
 
