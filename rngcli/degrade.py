@@ -25,7 +25,7 @@ class DegradeSpec:
 def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Tensor:
     """Clean sRGB (N, 3, H, W) in [0, 1] -> noisy of the same shape; H and W multiples of 16.
 
-    Gaussian noise is neither clipped nor quantised, as in the field's protocol (DESIGN §7); the camera's
+    Gaussian noise is neither clipped nor quantised, as in the field's protocol; the camera's
     noise is both, as in a file from a camera.
     """
     split = round(spec.gaussian_share * len(clean))

@@ -38,7 +38,7 @@ class Pipeline:
     """Networks on a device, and slots for `slots` tiles, allocated once: memory does not depend on the pictures.
 
     Every network call has the shape of `capacity` tiles, padded where there are fewer: a tile's result is then the
-    same bit for bit whoever its neighbours are (DESIGN §3.4).
+    same bit for bit whoever its neighbours are.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", capacity: int | None = None):

@@ -1,4 +1,4 @@
-"""No seam can be measured: on a smooth noisy ramp the gradient at tile borders is what it is elsewhere (DESIGN §3.5)."""
+"""No seam can be measured: on a smooth noisy ramp, tile borders have the gradient that everywhere else has."""
 
 import numpy as np
 import pytest

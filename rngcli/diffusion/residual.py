@@ -96,5 +96,5 @@ def sample(
 
 
 def measure_sigma_d(residuals: Tensor) -> float:
-    """σ_d: root mean square of residuals (N, 3, H, W), the figure that brings d̃ to unit variance (DESIGN §3.1)."""
+    """σ_d: root mean square of residuals (N, 3, H, W), the figure that brings d̃ to unit variance."""
     return float(residuals.double().square().mean().sqrt().to(torch.float32))
