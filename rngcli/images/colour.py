@@ -1,4 +1,4 @@
-"""From a picture's own colours to the sRGB that the networks know, and back, computed in float64.
+"""From a picture's own colours to the sRGB that the networks know, and back.
 
 Spaces of a matrix and curves (cameras, working spaces, most displays) are converted. Profiles that hold only tables are
 not: their values go to the networks as they are, which loses nothing and is said in a note. What sRGB cannot hold is
@@ -13,12 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.model import Excess, Format, Image
+from rngcli.images.model import Depth, Excess, Format, Image
 from rngcli.images.spaces import SRGB_CODES, Space, space_of
 
 _BAND = 2**19  # pixels converted at once
 _VISIBLE = 1 / 255
-_LOST = 2e-6  # an eighth of a 16-bit level: smaller differences round away
 _NOTED_SHARE = 0.001
 
 
@@ -28,23 +27,29 @@ def from_stored(image: Image) -> Image:
     image = image.noted(note) if note else image
     if space is None and image.depth != 32:
         return image
+    lost = _unseen_error(image.depth, space)
     stored = image.pixels.reshape(-1, 3)
     pixels = np.empty_like(stored)
     found = []
     for band in _bands(len(stored)):
-        original = stored[band].astype(np.float64)
+        original = stored[band].T.astype(np.float64)
         srgb = original if space is None else space.to_srgb(original)
-        pixels[band] = np.clip(srgb, 0, 1)
+        pixels[band] = np.clip(srgb, 0, 1).T
         # Compared with what the rounded float32 pixels give back, so that an untouched picture is restored bit for bit.
         missing = original - _stored_band(pixels[band], space)
-        at = np.flatnonzero((np.abs(missing) > (_LOST if space else 0)).any(axis=1))
-        found.append((at + band.start, missing[at]))
+        at = np.flatnonzero((np.abs(missing) > lost).any(axis=0))
+        found.append((at + band.start, missing[:, at].T))
     excess = Excess(np.concatenate([at for at, _ in found]), np.concatenate([value for _, value in found]))
     image = replace(image, pixels=pixels.reshape(image.pixels.shape), excess=excess if excess.index.size else None)
     share = (np.abs(excess.value) > _VISIBLE).any(axis=1).sum() / len(stored)
     if share < _NOTED_SHARE:
         return image
     return image.noted(f"{share:.1%} of the pixels lie outside of sRGB: what is outside is kept, not denoised")
+
+
+def _unseen_error(depth: Depth, space: Space | None) -> float:
+    """The largest error of a stored value that rounding forgives, with a margin of two; 0 for floats as such."""
+    return 0.5 / 2 / (2**depth - 1) if depth < 32 else 1e-6 if space else 0.0
 
 
 def to_stored(image: Image) -> np.ndarray:
@@ -58,8 +63,8 @@ def to_stored(image: Image) -> np.ndarray:
     for band in _bands(len(pixels)):
         values = _stored_band(pixels[band], space)
         first, last = np.searchsorted(excess.index, (band.start, band.stop))
-        values[excess.index[first:last] - band.start] += excess.value[first:last]
-        stored[band] = values
+        values[:, excess.index[first:last] - band.start] += excess.value[first:last].T
+        stored[band] = values.T
     return stored.reshape(image.pixels.shape)
 
 
@@ -76,7 +81,8 @@ def expressible(image: Image, format: Format) -> Image:
 
 
 def _stored_band(pixels: np.ndarray, space: Space | None) -> np.ndarray:
-    values = pixels.astype(np.float64)
+    """Pixels (N, 3) as stored values (3, N) float64, without excess."""
+    values = pixels.T.astype(np.float64)
     return values if space is None else space.from_srgb(values)
 
 

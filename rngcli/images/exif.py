@@ -16,6 +16,8 @@ def edited(data: bytes, changes: Mapping[int, Field]) -> bytes:
     start, tree = header(data), parse(data)
     if start is None or tree is None or start[1]:
         return data
+    if not tree.next and all(tree.fields.get(tag) == entry for tag, entry in changes.items()):
+        return data
     order, _, offset = start
     block = bytearray(_without_thumbnail(data, tree.next))
     block += bytes(-len(block) % 2)

@@ -11,7 +11,8 @@ from PIL import Image as Pillow
 from PIL import JpegImagePlugin
 
 from rngcli.errors import PictureError
-from rngcli.images.metadata import Metadata, fitted, joined_resources, sane_density, split_resources
+from rngcli.images import ifd
+from rngcli.images.metadata import Metadata, density, fitted, joined_resources, sane_density, split_resources
 from rngcli.images.model import Encoding, Image, ReadOptions, WriteOptions, check_size, from_samples, to_samples
 
 _EXIF, _XMP, _ICC, _IRB = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
@@ -23,7 +24,7 @@ _NEW_QUALITY = 95
 
 def decode(data: bytes, options: ReadOptions) -> Image:
     """A JPEG file as stored: 8 bit, RGB or grey."""
-    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(_bare(data)))
     check_size(*picture.size, options.max_pixels)
     if picture.mode not in ("L", "RGB"):
         raise PictureError(f"a {picture.mode} JPEG", "rng works in RGB: convert the picture first")
@@ -34,7 +35,7 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         pixels=from_samples(np.asarray(picture)),
         format="jpeg",
         grey=picture.mode == "L",
-        metadata=_metadata(data, sane_density(picture.info.get("dpi"))),
+        metadata=_metadata(data, picture.info.get("dpi")),
         encoding=encoding,
     )
 
@@ -44,7 +45,18 @@ def _subsampling(picture: JpegImagePlugin.JpegImageFile) -> int:
     return known if known in (0, 1, 2) else 0  # what Pillow cannot write becomes 4:4:4, which loses nothing
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _bare(data: bytes) -> bytes:
+    """The file without its metadata, of which Pillow would warn where it is damaged."""
+    parts, after = [], 0
+    for marker, start, end in _segments(data):
+        if marker in (_APP1, _APP2, _APP13, _COMMENT):
+            parts.append(data[after:start])
+            after = end
+    return b"".join([*parts, data[after:]])
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each segment before the picture's data as (marker, start, end); its body starts four bytes after its start."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -54,15 +66,17 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if marker in (0xDA, 0xD9):
             return
         size = struct.unpack_from(">H", data, at + 2)[0]
-        yield marker, data[at + 4 : at + 2 + size]
-        at += 2 + max(size, 2)
+        end = at + 2 + max(size, 2)
+        yield marker, at, end
+        at = end
 
 
 def _metadata(data: bytes, dpi: tuple[float, float] | None) -> Metadata:
     exif = xmp = comment = resources = b""
     profile: dict[int, bytes] = {}
     xmp_more: list[bytes] = []
-    for marker, body in _segments(data):
+    for marker, start, end in _segments(data):
+        body = data[start + 4 : end]
         if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body[len(_EXIF) :]
         elif marker == _APP1 and body.startswith(_XMP) and not xmp:
@@ -77,7 +91,9 @@ def _metadata(data: bytes, dpi: tuple[float, float] | None) -> Metadata:
             comment = body
     iptc, photoshop = split_resources(resources)
     icc = b"".join(part for _, part in sorted(profile.items()))
-    return Metadata(exif, xmp, iptc, photoshop, icc, comment, dpi, xmp_more=tuple(xmp_more))
+    tree = ifd.parse(exif)
+    known = sane_density(dpi) or (density(tree) if tree else None)
+    return Metadata(exif, xmp, iptc, photoshop, icc, comment, known, xmp_more=tuple(xmp_more))
 
 
 def exif_of(data: bytes) -> bytes:

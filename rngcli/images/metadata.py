@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rngcli.images import ifd
 from rngcli.images.exif import edited, patched
 
-ORIENTATION, SOFTWARE, DATE_TIME = 0x0112, 0x0131, 0x0132
+ORIENTATION, SOFTWARE, X_DENSITY, Y_DENSITY, DENSITY_UNIT = 0x0112, 0x0131, 0x011A, 0x011B, 0x0128
 _SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # ImageWidth, ImageLength of the first directory
 _EXIF_SIZE_TAGS = {0xA002: 0, 0xA003: 1}  # PixelXDimension, PixelYDimension of the EXIF directory
 _IPTC_RESOURCE = 0x0404
@@ -50,6 +50,15 @@ class Metadata:
 def sane_density(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
     """A density [1/in] that formats can hold, or None."""
     return dpi if dpi and all(0.5 <= value <= 65535 for value in dpi) else None
+
+
+def density(tree: ifd.Directory) -> tuple[float, float] | None:
+    """The density [1/in] that the tags of a TIFF or of EXIF say, or None."""
+    across, down, unit = tree.numbers(X_DENSITY), tree.numbers(Y_DENSITY), tree.number(DENSITY_UNIT, 2)
+    if not across or not down or unit not in (2, 3):
+        return None
+    scale = 2.54 if unit == 3 else 1.0
+    return sane_density((across[0] * scale, down[0] * scale))
 
 
 def stripped(metadata: Metadata) -> Metadata:

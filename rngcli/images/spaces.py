@@ -47,8 +47,9 @@ class Curve:
         if self.table:
             light = np.interp(size, np.linspace(0, 1, len(self.table)), self.table)
         else:
-            high = np.power(np.maximum(self.a * size + self.b, 0), self.g) + self.e
-            light = np.where(size >= self.d, high, self.c * size + self.f)
+            light = _power(self.a * size + self.b, self.g) + self.e
+            if self.d > 0:
+                np.copyto(light, self.c * size + self.f, where=size < self.d)
         return np.copysign(light, code)
 
     def code(self, light: np.ndarray) -> np.ndarray:
@@ -56,11 +57,16 @@ class Curve:
         size = np.abs(light)
         if self.table:
             return np.copysign(np.interp(size, self.table, np.linspace(0, 1, len(self.table))), light)
-        high = (np.power(np.maximum(size - self.e, 0), 1 / self.g) - self.b) / self.a
-        if self.d <= 0:
-            return np.copysign(high, light)
-        low = (size - self.f) / self.c if self.c else np.zeros_like(size)
-        return np.copysign(np.where(size >= self.c * self.d + self.f, high, low), light)
+        code = (_power(size - self.e, 1 / self.g) - self.b) / self.a
+        if self.d > 0:
+            low = (size - self.f) / self.c if self.c else np.zeros_like(size)
+            np.copyto(code, low, where=size < self.c * self.d + self.f)
+        return np.copysign(code, light)
+
+
+def _power(base: np.ndarray, exponent: float) -> np.ndarray:
+    """A power to seven digits, as float64: in float32 it takes a tenth of the time."""
+    return np.power(np.maximum(base, 0, dtype=np.float32), np.float32(exponent)).astype(np.float64)
 
 
 SRGB_CURVE = Curve(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
@@ -81,14 +87,19 @@ class Space:
     curves: tuple[Curve, Curve, Curve]
 
     def to_srgb(self, stored: np.ndarray) -> np.ndarray:
-        """(N, 3) float64 code values of this space as sRGB, beyond [0, 1] where sRGB is too small."""
-        light = np.stack([curve.linear(stored[:, i]) for i, curve in enumerate(self.curves)], axis=1)
-        return SRGB_CURVE.code(light @ np.array(self.matrix).T)
+        """(3, N) float64 code values of this space as sRGB, beyond [0, 1] where sRGB is too small."""
+        light = [curve.linear(channel) for curve, channel in zip(self.curves, stored, strict=True)]
+        return SRGB_CURVE.code(_mixed(np.array(self.matrix), light))
 
     def from_srgb(self, srgb: np.ndarray) -> np.ndarray:
-        """(N, 3) float64 sRGB as code values of this space."""
-        light = SRGB_CURVE.linear(srgb) @ np.linalg.inv(np.array(self.matrix)).T
-        return np.stack([curve.code(light[:, i]) for i, curve in enumerate(self.curves)], axis=1)
+        """(3, N) float64 sRGB as code values of this space."""
+        light = _mixed(np.linalg.inv(np.array(self.matrix)), list(SRGB_CURVE.linear(srgb)))
+        return np.stack([curve.code(channel) for curve, channel in zip(self.curves, light, strict=True)])
+
+
+def _mixed(matrix: np.ndarray, light: list[np.ndarray]) -> np.ndarray:
+    # By hand: BLAS is ten times slower on matrices of three rows.
+    return np.stack([row[0] * light[0] + row[1] * light[1] + row[2] * light[2] for row in matrix])
 
 
 def space_of(metadata: Metadata, grey: bool) -> tuple[Space | None, str]:
@@ -129,7 +140,7 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
 
 def _is_srgb(space: Space) -> bool:
     levels = np.linspace(0, 1, 6)
-    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3).T
     return bool(np.abs(space.to_srgb(colours) - colours).max() < _SEEN)
 
 

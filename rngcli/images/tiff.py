@@ -16,7 +16,14 @@ from PIL import TiffImagePlugin
 from rngcli.errors import PictureError
 from rngcli.images import ifd, strips
 from rngcli.images.ifd import Directory, Field
-from rngcli.images.metadata import Metadata, joined_resources, sane_density, split_resources
+from rngcli.images.metadata import (
+    DENSITY_UNIT,
+    X_DENSITY,
+    Y_DENSITY,
+    Metadata,
+    density,
+    split_resources,
+)
 from rngcli.images.model import (
     Depth,
     Encoding,
@@ -30,7 +37,7 @@ from rngcli.images.model import (
 )
 
 _KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS = 0xFE, 0x100, 0x101, 0x102, 0x103, 0x106, 0x111
-_CHANNELS, _ROWS, _SIZES, _X_DENSITY, _Y_DENSITY, _PLANAR, _UNIT = 0x115, 0x116, 0x117, 0x11A, 0x11B, 0x11C, 0x128
+_CHANNELS, _ROWS, _SIZES, _PLANAR = 0x115, 0x116, 0x117, 0x11C
 _PREDICTOR, _PALETTE, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 0x13D, 0x140, 0x142, 0x143, 0x144, 0x145
 _EXTRA, _FORMAT, _XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS = 0x152, 0x153, 0x2BC, 0x83BB, 0x8649, 0x8773, 0x935C
 _LAYOUT = {_KIND, 0xFF, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, 0x10A, _OFFSETS, _CHANNELS, _ROWS, _SIZES}
@@ -161,15 +168,7 @@ def _metadata(page: Directory) -> Metadata:
     fields = {tag: entry for tag, entry in page.fields.items() if tag not in _NOT_EXIF and entry.type < 16}
     exif = ifd.stream(replace(page, fields=fields)) if fields or page.children else b""
     iptc, photoshop = split_resources(block(_PHOTOSHOP))
-    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, block(_ICC), dpi=_density(page))
-
-
-def _density(page: Directory) -> tuple[float, float] | None:
-    across, down, unit = page.numbers(_X_DENSITY), page.numbers(_Y_DENSITY), page.number(_UNIT, 2)
-    if not across or not down or unit not in (2, 3):
-        return None
-    scale = 2.54 if unit == 3 else 1.0
-    return sane_density((across[0] * scale, down[0] * scale))
+    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, block(_ICC), dpi=density(page))
 
 
 def encode(image: Image, options: WriteOptions) -> bytes:
@@ -221,13 +220,14 @@ def _resolution(image: Image, order: ifd.ByteOrder) -> dict[int, Field]:
         return {}
     across, down = (struct.pack(order + "II", round(value * 10000), 10000) for value in image.metadata.dpi)
     return {
-        _X_DENSITY: Field(ifd.RATIONAL, 1, across),
-        _Y_DENSITY: Field(ifd.RATIONAL, 1, down),
-        _UNIT: ifd.short_field(order, 2),
+        X_DENSITY: Field(ifd.RATIONAL, 1, across),
+        Y_DENSITY: Field(ifd.RATIONAL, 1, down),
+        DENSITY_UNIT: ifd.short_field(order, 2),
     }
 
 
 def _blocks(metadata: Metadata) -> dict[int, Field]:
     blocks = {_XMP: (ifd.BYTE, metadata.xmp), _IPTC: (ifd.UNDEFINED, metadata.iptc)}
-    blocks |= {_PHOTOSHOP: (ifd.BYTE, joined_resources(metadata)), _ICC: (ifd.UNDEFINED, metadata.icc)}
+    # IPTC has a tag of its own here, and a second copy among the resources would be one too many.
+    blocks |= {_PHOTOSHOP: (ifd.BYTE, metadata.photoshop), _ICC: (ifd.UNDEFINED, metadata.icc)}
     return {tag: Field(kind, len(data), data) for tag, (kind, data) in blocks.items() if data}
