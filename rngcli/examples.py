@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from .datasets import Benchmark, Pair
-from .images import Encoding, Image, WriteOptions, encode
 from .pipeline import TILE
 from .report import Picture
 from .tiling import Axis, Grid
@@ -58,6 +59,7 @@ def _borders(axis: Axis, start: int, length: int) -> tuple[list[int], list[int]]
 
 
 def _uri(pixels: np.ndarray) -> str:
-    image = Image(np.ascontiguousarray(pixels, dtype=np.float32), "jpeg", encoding=Encoding(subsampling=0))
-    data = encode(image, "jpeg", WriteOptions(quality=92, strip_metadata=True))
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    file = io.BytesIO()
+    # Not optimised: Pillow's buffer for that is too small for strong noise.
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(file, "JPEG", quality=92, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

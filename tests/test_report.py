@@ -138,7 +138,10 @@ def test_the_page_holds_its_data_unharmed(report: Report) -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")
 def test_the_page_draws_itself_in_a_browser(report: Report, tmp_path: Path) -> None:
-    write(report, tmp_path / "r.html")
+    # As a reader would: sort by PSNR, look at the steps, pull the border to the left.
+    use = "document.querySelectorAll('#table th button')[3].click(); $('map').click(); move(0.25);"
+    page = form_of(Path("r.html"))(report).replace("</body>", f"<script>{use}</script></body>")
+    (tmp_path / "r.html").write_text(page)
     quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     drawn = subprocess.run(
         ["chromium", "--headless", *quiet.split(), "--disable-component-update", "--disable-sync",
@@ -149,3 +152,7 @@ def test_the_page_draws_itself_in_a_browser(report: Report, tmp_path: Path) -> N
     for words in ("a report | &lt;b&gt;&amp;", "24 of 24 rows", "x.png: torn &lt;/script&gt;", "<circle", "0.1250"):
         assert words in body
     assert body.count("<td") > 24 * 5
+    assert 'aria-sort="ascending"><button type="button">PSNR ↑ ▲' in body
+    assert "steps per tile of rng" in body
+    assert body.count("<rect") == 2
+    assert "inset(0px 75% 0px 0px)" in body

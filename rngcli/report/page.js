@@ -60,7 +60,7 @@ function summary(one) {
     el("td", { textContent: number(row.seconds_per_megapixel, 2) })));
   const table = el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map((h) => el("th", { scope: "col", textContent: h })))), el("tbody", {}, ...body));
-  $("cases").append(el("h2", { textContent: one.name }), el("p", { className: "fine", textContent: `${one.pictures} pictures. ${one.protocol}.` }),
+  $("cases").append(el("h2", { textContent: one.name }), el("p", { className: "fine", textContent: `${one.pictures} pictures: ${one.protocol}.` }),
     el("div", { className: "scroll" }, table), scatter(one, rows) ?? "");
 }
 
@@ -73,14 +73,20 @@ function scatter(one, rows) {
     .map((r) => ({ method: r.method, x: r.scores[perception.key], y: r.scores[distortion.key] }));
   const drawn = points.filter((p) => p.method !== "input");
   if (drawn.length < 2) return null;
-  const left = points.length > drawn.length ? " The input itself lies far outside and is left out." : "";
+  const near = drawn.filter((p) => !["nlm", "wavelet", "bm3d"].includes(p.method));
+  const both = near.length > 1 && near.length < drawn.length;
+  // Next to the baselines the networks are one cluster; their names stand in the second plot.
+  const plots = [plot(drawn, perception, distortion, both ? near.slice(1) : [])];
+  if (both) plots.push(plot(near, perception, distortion, []));
   const caption = `Perception against distortion: ${perception.label} (better to the left), ${distortion.label} `
-    + `(better upwards). Dashed: the frontier of methods that no other one beats in both.${left}`;
-  return el("figure", {}, plot(drawn, perception, distortion), el("figcaption", { textContent: caption }));
+    + "(better upwards). Dashed: the frontier, methods that no other one beats in both."
+    + (both ? " The second plot leaves out the classical baselines." : "")
+    + (points.length > drawn.length ? " The input lies far outside and is left out." : "");
+  return el("figure", {}, el("div", { className: "plots" }, ...plots), el("figcaption", { textContent: caption }));
 }
 
-function plot(points, mx, my) {
-  const [width, height, l, r, t, b] = [720, 380, 62, 110, 14, 46];
+function plot(points, mx, my, nameless) {
+  const [width, height, l, r, t, b] = [540, 340, 62, 24, 14, 46];
   const range = (key) => {
     const values = points.flatMap((p) => [p[key].mean]);
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -110,8 +116,10 @@ function plot(points, mx, my) {
     const dot = svg("circle", { cx, cy, r: 5, style: `fill:${colour(p.method)}` });
     dot.append(svg("title", {}, `${p.method}: ${my.label} ${number(p.y.mean, my.digits)}, ${mx.label} ${number(p.x.mean, mx.digits)}`));
     const place = free(cx, cy, p.method.length * 6.8, taken, width);
+    root.append(dot);
+    if (!place || nameless.includes(p)) continue;  // its name is in the table, and shows when the pointer rests on the dot
     taken.push(place);
-    root.append(dot, svg("text", { x: place.x, y: place.y + 12 }, p.method));
+    root.append(svg("text", { x: place.x, y: place.y + 12 }, p.method));
   }
   return root;
 }
@@ -123,7 +131,7 @@ function free(cx, cy, w, taken, width) {
   const boxes = spots.map(([dx, dy]) => ({ x: cx + dx, y: cy + dy, w, h: 16 }));
   const clear = (a) => a.x > 60 && a.x + a.w < width && a.y > 0
     && !taken.some((c) => a.x < c.x + c.w && c.x < a.x + a.w && a.y < c.y + c.h && c.y < a.y + a.h);
-  return boxes.find(clear) ?? boxes[0];
+  return boxes.find(clear);
 }
 
 function ticks(low, high) {
@@ -168,7 +176,8 @@ function sides() {
   options($("right"), available);
   const outputs = available.filter((m) => !["noisy", "clean", "input"].includes(m));
   $("left").value = available.includes(left) ? left : "noisy";
-  $("right").value = available.includes(right) ? right : outputs.includes("rng") ? "rng" : outputs.at(-1) ?? "clean";
+  const ours = outputs.filter((m) => m.startsWith("rng")).at(-1);
+  $("right").value = available.includes(right) ? right : ours ?? outputs[0] ?? "clean";
   show();
 }
 
@@ -184,13 +193,16 @@ function show() {
   $("stage").style.height = `${left.height * scale}px`;
   const mapped = [right, left].find((p) => p.steps.length);
   $("map-label").hidden = !mapped;
+  $("map-text").textContent = mapped ? `steps per tile of ${mapped.method}` : "";
   steps($("map").checked ? mapped : null);
+  $("under").style.maxWidth = `max(${left.width * scale}px, 30rem)`;
   $("under").replaceChildren(...[left, right].map((p) => el("span", { textContent: caption(p) })));
   move(view.position);
 }
 
 function caption(picture) {
-  const row = data.rows.find((r) => r.case === picture.case && r.key === picture.key && r.method === picture.method);
+  const method = picture.method === "noisy" ? "input" : picture.method;
+  const row = data.rows.find((r) => r.case === picture.case && r.key === picture.key && r.method === method);
   if (!row) return picture.method;
   const scores = data.metrics.map((m) => `${m.label} ${number(row.scores[m.key], m.digits)}`);
   return `${picture.method}: ${scores.join(", ")}`;
@@ -205,7 +217,7 @@ function steps(picture) {
   picture.steps.forEach((line, i) => line.forEach((count, j) => {
     const [x, y] = [picture.columns[j], picture.rows[i]];
     const [w, h] = [picture.columns[j + 1] - x, picture.rows[i + 1] - y];
-    root.append(svg("rect", { x, y, width: w, height: h, style: `--tint:#e4572e;--share:${0.5 * count / most}` }),
+    root.append(svg("rect", { x, y, width: w, height: h, style: `--tint:#e4572e;--share:${0.35 * count / most}` }),
       svg("text", { x: x + w / 2, y: y + h / 2 + 5, "font-size": 16 }, String(count)));
   }));
 }
