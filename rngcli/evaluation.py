@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import baselines
 from .datasets import Benchmark, Pair
-from .engine import Job, Result, denoise
-from .errors import PictureError, UsageError
+from .engine import Job, Result
+from .errors import PictureError
 from .examples import Examples
 from .images import write_bytes
-from .pipeline import Pipeline, Request
+from .methods import Method
 from .report import Case, Picture, Report, Row
 from .scoring import Judge
-
-# Noisy pictures in, denoised ones out, one for one; σ on the 0-255 scale where it is known.
-Denoiser = Callable[[Iterable[Job], float | None], Iterator[Result]]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A column of the comparison: its name in the report, and what it does."""
-
-    name: str
-    run: Denoiser
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The values that `rng` and `fixed:N` are run with, each combination a method of its own."""
-
-    details: tuple[float, ...] = (1.0,)
-    max_steps: tuple[int, ...] = (100,)
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,72 +39,10 @@ class Plan:
     def fingerprint(self) -> dict[str, Any]:
         """What must be equal for rows of an earlier run to count in this one."""
         return {
-            "protocols": {b.name: b.protocol for b in self.benchmarks},
+            "sets": {b.name: [b.source, b.protocol] for b in self.benchmarks},
             "metrics": [asdict(metric) for metric in self.judge.metrics],
             "provenance": dict(self.provenance),
         }
-
-
-# --- methods ---------------------------------------------------------------------------------------------------
-
-
-def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Method]:
-    """The methods that `names` ask for: rng, reconstruct, fixed:N, input, nlm, wavelet, bm3d.
-
-    `pipeline` is called once, when the first of them needs a model. Raises UsageError for other names.
-    """
-    found: list[Method] = []
-    opened: list[Pipeline] = []
-    for name in names:
-        if name == "input":
-            found.append(Method("input", _input))
-        elif name in baselines.BASELINES:
-            found.append(Method(name, partial(_baseline, name)))
-        else:
-            requests = _requests(name, sweep)
-            opened = opened or [pipeline()]
-            found += [Method(label, partial(_network, opened[0], request)) for label, request in requests.items()]
-    labels = [method.name for method in found]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice:
-        raise UsageError(f"the method {twice} is asked for twice", "name each once")
-    return found
-
-
-def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
-    """What the engine is asked for, by the label in the report."""
-    kind, _, count = name.partition(":")
-    if name == "reconstruct":
-        return {name: Request(detail=0, seed=sweep.seed)}
-    if kind == "fixed" and count.isdecimal():
-        budgets: dict[str, tuple[int, int | None]] = {name: (int(count), int(count))}
-    elif name == "rng":
-        budgets = {"rng" if len(sweep.max_steps) == 1 else f"rng max={n}": (n, None) for n in sweep.max_steps}
-    else:
-        known = ("rng", "reconstruct", "fixed:N", "input", *baselines.BASELINES)
-        raise UsageError(f"no method is called {name!r}", f"choose from {', '.join(known)}")
-    return {
-        label if len(sweep.details) == 1 else f"{label} detail={detail:g}": Request(most, steps, detail, sweep.seed)
-        for label, (most, steps) in budgets.items()
-        for detail in sweep.details
-    }
-
-
-def _network(pipeline: Pipeline, request: Request, jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
-    return denoise(jobs, pipeline, request)
-
-
-def _input(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
-    """The noisy picture as it is, not even clamped: its PSNR is what the noise alone makes it."""
-    for job in jobs:
-        yield Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0)
-
-
-def _baseline(name: str, jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
-    for job in jobs:
-        start = time.monotonic()
-        pixels = baselines.run(name, job.pixels, sigma)
-        yield Result(job.key, pixels, np.zeros((0, 0), np.int32), time.monotonic() - start)
 
 
 # --- the run ---------------------------------------------------------------------------------------------------

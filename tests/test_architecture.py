@@ -17,7 +17,7 @@ LEVELS = [
     "checkpoint datasets report tree stepmap",
     "pipeline training scoring",
     "engine stages",
-    "worker examples budgets",
+    "worker examples budgets methods",
     "evaluation",
     "cli",
     "__main__",

@@ -200,4 +200,3 @@ def test_clean_folder_takes_pictures_only(tmp_path: Path) -> None:
         clean_folder(tmp_path / "empty")
     with pytest.raises(NoInputError, match="is no folder"):
         clean_folder(tmp_path / "absent")
-

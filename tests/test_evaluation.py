@@ -8,17 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
 from scipy.ndimage import uniform_filter
 from typer.testing import CliRunner
 
+from rngcli.checkpoint import Bundle
 from rngcli.cli import measuring
 from rngcli.cli.eval import evaluate
 from rngcli.datasets import Benchmark, named, paired, with_noise
+from rngcli.diffusion.schedule import Budget
 from rngcli.engine import Job, Result
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
-from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
+from rngcli.evaluation import Evaluation, Plan
+from rngcli.methods import Method, Sweep, methods
+from rngcli.nets.nafnet import NAFNet, NAFNetSpec
+from rngcli.nets.unet import UNet, UNetSpec
+from rngcli.pipeline import Pipeline
 from rngcli.report import read, summarise
 from rngcli.scoring import Judge, Options
 
@@ -193,6 +200,21 @@ def test_examples_carry_their_step_maps(folder: Path) -> None:
     assert blur.uri.startswith("data:image/jpeg;base64,")
     assert (blur.width, blur.height) == (56, 40)
     assert not kept["0", "noisy"].steps
+
+
+def test_the_networks_run_as_methods(folder: Path) -> None:
+    torch.manual_seed(0)
+    bundle = Bundle(
+        NAFNet(NAFNetSpec(width=4, encoder=(1,), middle=1, decoder=(1,))),
+        UNet(UNetSpec(width=8, encoder=(1,), middle=1, decoder=(1,))),
+        budgets=(Budget(1.0, 4),),
+    )
+    columns = methods(["reconstruct", "fixed:2"], Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
+    report = evaluate_quickly([with_noise(folder, [25])[0].limited(2)], *columns)
+    assert [(row.method, row.evaluations) for row in report.rows] == [("reconstruct", 0)] * 2 + [("fixed:2", 2)] * 2
+    assert report.rows[0].scores["psnr"] != report.rows[2].scores["psnr"]
+    generated = next(picture for picture in report.pictures if picture.method == "fixed:2")
+    assert (generated.columns, generated.rows, generated.steps) == ([0, 56], [0, 40], [[2]])
 
 
 # --- the command -------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def reference_features(image: torch.Tensor) -> np.ndarray:
     grey = grey[: grey.shape[0] // 96 * 96, : grey.shape[1] // 96 * 96]
     rows = []
     for side in (96, 48):
-        window = np.outer(*[np.exp(-np.arange(-3, 4) ** 2 / (2 * (7 / 6) ** 2))] * 2)
+        window = np.outer(*[np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))] * 2)
         window /= window.sum()
         mu = correlate(grey, window, mode="nearest")
         sigma = np.sqrt(np.abs(correlate(grey**2, window, mode="nearest") - mu**2))

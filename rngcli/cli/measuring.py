@@ -19,8 +19,9 @@ from ..checkpoint import load
 from ..datasets import Benchmark, clean_folder, named, paired, with_noise, write_submission
 from ..engine import Result
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..evaluation import Evaluation, Plan, Sweep, methods
+from ..evaluation import Evaluation, Plan
 from ..images import read
+from ..methods import Sweep, methods
 from ..metrics.niqe import fit
 from ..pipeline import Pipeline
 from ..report import Report, Row, form_of, terminal, write
@@ -172,6 +173,8 @@ def _provenance(settings: Settings, opened: list[Pipeline]) -> dict[str, str]:
             "device": name,
             "precision": str(pipeline.dtype).removeprefix("torch."),
             "tiles in a batch": str(pipeline.capacity),
+            "detail": settings.detail,
+            "max steps": settings.max_steps,
             "seed": str(settings.seed),
         }
     return facts

@@ -52,7 +52,7 @@ def noisy_set(name: str, folder: Path, files: Sequence[Path], sigma: float) -> B
         f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, neither "
         f"clipped nor rounded; PSNR on RGB over the clamped float output, mean of {len(by_key)} pictures"
     )
-    return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma)
+    return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
 
 
 def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchmark:
@@ -72,6 +72,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
         keys,
         lambda key: _read_pair(key, left[key], right[key]),
         tuple(problems),
+        source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
     )
 
 

@@ -26,7 +26,7 @@ class Benchmark:
     """`load` reads one pair and raises PictureError for one that cannot be used; nothing is kept between calls.
 
     `problems` name what was left out from the start; `ssim` is the variant in which the set is reported; `sigma` is the
-    noise level on the 0-255 scale where it is known.
+    noise level on the 0-255 scale where it is known; `source` says where the files lie.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Benchmark:
     problems: tuple[str, ...] = ()
     ssim: Literal["gaussian", "matlab-3d"] = "gaussian"
     sigma: float | None = None
+    source: str = ""
 
     def __iter__(self) -> Iterator[Pair]:
         return map(self.load, self.keys)

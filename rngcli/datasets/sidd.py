@@ -33,6 +33,7 @@ def blocks_of(folder: Path, variables: tuple[str, ...], name: str) -> Benchmark:
         tuple(f"{i:02d}-{b:02d}" for i in range(images) for b in range(blocks)),
         partial(_load, sources),
         ssim="matlab-3d",
+        source=str(folder.resolve()),
     )
 
 

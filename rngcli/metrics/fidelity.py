@@ -72,7 +72,7 @@ def _smooth(maps: Tensor, volume: bool) -> Tensor:
 
 
 def _along(maps: Tensor, taps: Tensor, axis: int) -> Tensor:
-    """Windows of 11 wholly inside along one axis. Sums of slices: float64 convolutions on a CPU take 18 times as long."""
+    """Windows of 11 wholly inside along one axis; by slices, as float64 convolutions on a CPU take 18 times as long."""
     kept = maps.shape[axis] - 2 * RADIUS
     smooth = maps.narrow(axis, RADIUS, kept) * taps[RADIUS]
     for k in range(RADIUS):
