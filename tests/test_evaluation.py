@@ -120,6 +120,18 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
     assert {entry["row"]["case"] for entry in written if "row" in entry} == {"clean σ=10"}
 
 
+def test_rows_of_other_files_are_not_taken_over(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other/clean"
+    other.mkdir(parents=True)
+    for path in folder.iterdir():
+        Image.open(path).rotate(90, expand=True).save(other / path.name)
+    journal = tmp_path / "report.json.partial"
+    evaluate_quickly(with_noise(folder, [25]), journal=journal)
+    taken = evaluate_quickly(with_noise(other, [25]), journal=journal)
+    fresh = evaluate_quickly(with_noise(other, [25]))
+    assert [row.scores for row in taken.rows] == [row.scores for row in fresh.rows]
+
+
 def test_bad_pictures_are_named_once_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / "noisy").mkdir(exist_ok=True)
