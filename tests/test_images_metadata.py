@@ -243,3 +243,10 @@ def test_a_directory_that_points_to_itself_ends():
     block = bytearray(ifd.stream(loop))
     block[10:22] = struct.pack("<HHII", ifd.EXIF_POINTER, 4, 1, 8)
     assert ifd.parse(bytes(block)).children == {}
+
+
+def test_tags_that_all_name_the_whole_block_take_no_memory():
+    count, bulk = 500, bytes(100_000)
+    rows = b"".join(struct.pack("<HHII", 0xC000 + i, ifd.UNDEFINED, len(bulk), 8) for i in range(count))
+    block = b"II*\0" + struct.pack("<I", 8 + len(bulk)) + bulk + struct.pack("<H", count) + rows + bytes(4)
+    assert sum(len(entry.data) for entry in ifd.parse(block).fields.values()) <= 2 * len(block)
