@@ -109,7 +109,7 @@ def test_sets_are_found_whatever_the_case_and_directly(tmp_path: Path, monkeypat
     monkeypatch.setenv("RNG_DATA", str(tmp_path))
     ten, fifty = named("cbsd68", None, [10, 50])
     assert ten.keys == fifty.keys == ("0001",)
-    assert "the official set has 68" in ten.protocol
+    assert "1 of the official 68 pictures" in ten.protocol
     assert ten.name == "cbsd68 σ=10"
     assert np.allclose(ten.load("0001").clean * 255, pixels, atol=1e-3)
     assert fifty.load("0001").noisy.std() > ten.load("0001").noisy.std()

@@ -50,7 +50,7 @@ def noisy_set(name: str, folder: Path, files: Sequence[Path], sigma: float) -> B
 
     protocol = (
         f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, neither "
-        f"clipped nor rounded; PSNR on RGB over the clamped float output, mean of {len(by_key)} pictures"
+        f"clipped nor rounded; PSNR on RGB over the clamped float output, mean over pictures"
     )
     return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
 
@@ -68,7 +68,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
     problems += [f"{path}: no partner in {noisy}" for key, path in sorted(right.items()) if key not in left]
     return Benchmark(
         name,
-        f"noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean of {len(keys)} pictures",
+        "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
         keys,
         lambda key: _read_pair(key, left[key], right[key]),
         tuple(problems),

@@ -110,7 +110,8 @@ def _counted(benchmark: Benchmark, entry: NamedSet) -> Benchmark:
     """A set that is not whole says so in its protocol."""
     if len(benchmark.keys) == entry.count:
         return benchmark
-    return replace(benchmark, protocol=f"{benchmark.protocol}; the official set has {entry.count}")
+    count = f"{len(benchmark.keys)} of the official {entry.count} pictures"
+    return replace(benchmark, protocol=f"{benchmark.protocol}; {count}")
 
 
 def _resolve(root: Path, below: str) -> Path | None:
