@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import JpegImagePlugin
+from PIL import ImageFile, JpegImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd
@@ -108,16 +109,24 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     if max(image.pixels.shape[:2]) > 65500:
         raise PictureError("JPEG holds no more than 65500 pixels a side", "choose PNG or TIFF")
     picture = Pillow.fromarray(to_samples(image.pixels, 8, image.grey))
-    file = io.BytesIO()
-    picture.save(
-        file,
-        "JPEG",
-        optimize=True,
-        progressive=image.encoding.progressive,
-        dpi=image.metadata.dpi or (0, 0),
-        extra=_extra(image.metadata),
+    choices = {
+        "optimize": True,
+        "progressive": image.encoding.progressive,
+        "dpi": image.metadata.dpi or (0, 0),
+        "extra": _extra(image.metadata),
         **_compression(image, options.quality),
-    )
+    }
+    try:
+        return _saved(picture, choices)
+    except OSError:
+        # Optimised tables need the whole file in one buffer; Pillow gives a byte a pixel, too little for noise.
+        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 6 * picture.width * picture.height + 2**16)
+        return _saved(picture, choices)
+
+
+def _saved(picture: Pillow.Image, choices: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", **choices)
     return file.getvalue()
 
 
