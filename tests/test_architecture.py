@@ -17,10 +17,8 @@ LEVELS = [
     "checkpoint datasets report tree stepmap",
     "pipeline training scoring",
     "engine stages",
-    "worker examples budgets methods",
-    "evaluation",
+    "worker budgets evaluation demo",
     "cli",
-    "__main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units.split()}
 
@@ -31,8 +29,8 @@ FILES = {
 
 
 def unit_of(module):
-    """The family or the file that a module belongs to: rngcli.nets.unet -> nets."""
-    return [*module.split("."), module][1]
+    """The family or the file that a module belongs to: rngcli.nets.unet -> nets; `python -m rngcli` is the command."""
+    return [*module.split("."), module][1].replace("__main__", "cli")
 
 
 def imports_of(module):

@@ -21,8 +21,7 @@ from rngcli.datasets import Benchmark, named, paired, with_noise
 from rngcli.diffusion.schedule import Budget
 from rngcli.engine import Job, Result
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
-from rngcli.evaluation import Evaluation, Plan
-from rngcli.methods import Method, Sweep, methods
+from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
 from rngcli.pipeline import Pipeline

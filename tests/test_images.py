@@ -370,5 +370,6 @@ def test_output_suffix(suffix, format, expected):
 @pytest.mark.parametrize("progressive", [False, True])
 def test_pure_noise_fits_into_a_jpeg(progressive):
     noise = np.random.default_rng(0).random((257, 300, 3), np.float32)
-    data = images.encode(Image(noise, encoding=images.Encoding(progressive=progressive)), "jpeg", WriteOptions(quality=100))
+    picture = Image(noise, encoding=images.Encoding(progressive=progressive))
+    data = images.encode(picture, "jpeg", WriteOptions(quality=100))
     assert np.abs(images.decode(data).pixels - noise).mean() < 0.01

@@ -19,9 +19,8 @@ from ..checkpoint import load
 from ..datasets import Benchmark, clean_folder, named, paired, with_noise, write_submission
 from ..engine import Result
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..evaluation import Evaluation, Plan
+from ..evaluation import Evaluation, Plan, Sweep, methods
 from ..images import read
-from ..methods import Sweep, methods
 from ..metrics.niqe import fit
 from ..pipeline import Pipeline
 from ..report import Report, Row, form_of, terminal, write
