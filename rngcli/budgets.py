@@ -55,7 +55,7 @@ class Sampler:
     @torch.inference_mode()
     def reconstruct(self, noisy: Tensor) -> Tensor:
         """r(x), float32."""
-        return self.nafnet(noisy.to(self.dtype)).float()
+        return self.nafnet(noisy)
 
     @torch.inference_mode()
     def generate(self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int) -> Tensor:

@@ -92,7 +92,7 @@ class Pipeline:
             wide[row] = torch.from_numpy(picture).permute(2, 0, 1)
         slots = [tile.slot for tile in tiles]
         self.noisy[slots] = _middle(wide)[: len(tiles)]
-        self.reconstruction[slots] = _middle(self.nafnet(wide.to(self.dtype)).float())[: len(tiles)]
+        self.reconstruction[slots] = _middle(self.nafnet(wide))[: len(tiles)]
         for tile, budget in zip(tiles, self._budgets(_middle(wide), request), strict=False):
             tile.plan = budget.plan(self.bundle.process.last, request.max_steps)
         self._begin([tile for tile in tiles if tile.plan], request.seed)

@@ -110,7 +110,7 @@ class Generate:
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:
-        return self.nafnet(noisy.to(self.dtype)).float()
+        return self.nafnet(noisy)
 
     def _sigma_d(self) -> float:
         """Over 32 batches as training draws them."""

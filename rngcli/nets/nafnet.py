@@ -100,7 +100,7 @@ class NAFNet(nn.Module):
         h, w = x.shape[-2:]
         m = self.spec.multiple
         noisy = F.pad(x, (0, -w % m, 0, -h % m))
-        features = self.intro(noisy)
+        features = self.intro(noisy.to(self.intro.weight.dtype))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             features = encoder(features)
@@ -109,4 +109,5 @@ class NAFNet(nn.Module):
         features = self.middle_blks(features)
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             features = decoder(up(features) + skips.pop())
+        # Added in x's own number format: in bfloat16 the picture itself would be rounded to 8 bits.
         return (self.ending(features) + noisy)[..., :h, :w]
