@@ -28,7 +28,7 @@ check: $(VENV)/.rng-dev  ## style and types
 	@$(RUN) mypy
 
 bench: $(VENV)/.rng-demo  ## measure this machine's speed
-	@$(RUN) rngcli bench
+	@$(RUN) rngcli bench --model $(MODEL)
 
 clean:  ## remove what demo, test and check have made; .venv and runs/ stay
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

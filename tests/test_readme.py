@@ -1,0 +1,79 @@
+"""The README is true: its commands exist, those that need only a few pictures run, its exit codes are the program's."""
+
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from rngcli.checkpoint import save
+from rngcli.cli import app
+from rngcli.diffusion.residual import ProcessSpec
+from rngcli.errors import Exit
+from tests.tiny import identity_bundle, random_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+COMMANDS = [command.split("  ")[0] for command in re.findall(r"^rng .+", BLOCKS, re.MULTILINE)]
+QUICK = ("denoise", "models", "eval")  # training and bench prove themselves in tests of their own
+
+
+def words(command):
+    """A command's arguments."""
+    return shlex.split(command)[1:]
+
+
+def invoke(arguments):
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with everything that the README's commands name, and a model small enough for a test."""
+    here = tmp_path_factory.mktemp("readme")
+    rng = np.random.default_rng(0)
+    for name in ("photos/a.png", "photos/trip/b.jpg", "originals/a.png", "originals/trip/b.jpg", "portrait.jpg"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(here / name)
+    sane = replace(random_bundle(), nafnet=identity_bundle().nafnet, process=ProcessSpec(sigma_d=1e-3))
+    save(sane, here / "rng-s.safetensors")
+    (here / "runs" / "mine").mkdir(parents=True)
+    shutil.copy(here / "rng-s.safetensors", here / "runs" / "mine" / "bundle.safetensors")
+    return here
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_and_its_options_exist(command):
+    # Unknown commands and options are refused before --help is answered.
+    invoke([*words(command), "--help"])
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if words(c)[0] in QUICK])
+def test_a_command_runs(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("rngcli.checkpoint.SHIPPED", place)
+    before = {path: path.read_bytes() for folder in ("photos", "originals") for path in Path(folder).rglob("*.*")}
+    invoke(words(command))
+    assert before == {path: path.read_bytes() for path in before}, "inputs are never changed"
+
+
+def test_the_examples_show_every_command():
+    assert {words(command)[0] for command in COMMANDS} == {"denoise", "eval", "train", "models", "bench"}
+
+
+def test_make_knows_its_targets():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", BLOCKS):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_exit_codes_are_those_of_the_program():
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == set(Exit)
