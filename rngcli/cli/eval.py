@@ -51,7 +51,7 @@ def measure(
         str,
         typer.Option(
             metavar="M,M,…",
-            help="rng | reconstruct | fixed:N | input | nlm | wavelet | bm3d, side by side.",
+            help="rng | reconstruct | fixed:N | grain:S | input | nlm | wavelet | bm3d, side by side.",
             rich_help_panel=METHODS,
         ),
     ] = "rng",

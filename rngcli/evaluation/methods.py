@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..pipeline import Pipeline, Request
 
 # Noisy pictures in, denoised ones out, one for one; σ on the 0-255 scale where it is known.
 Denoiser = Callable[[Iterable[Job], float | None], Iterator[Result]]
+_GRAIN = re.compile(r"grain:\d+(\.\d+)?")  # its strength on the 0-255 scale
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Sweep:
 
 
 def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Method]:
-    """The methods that `names` ask for: rng, reconstruct, fixed:N, input, nlm, wavelet, bm3d.
+    """The methods that `names` ask for: rng, reconstruct, fixed:N, grain:S, input, nlm, wavelet, bm3d.
 
     `pipeline` is called once, when the first of them needs a model. Raises UsageError for other names.
     """
@@ -47,6 +49,9 @@ def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]
             found.append(Method("input", _input))
         elif name in baselines.BASELINES:
             found.append(Method(name, partial(_baseline, name)))
+        elif _GRAIN.fullmatch(name):
+            opened = opened or [pipeline()]
+            found.append(Method(name, partial(_grain, opened[0], float(name.removeprefix("grain:")) / 255)))
         else:
             requests = _requests(name, sweep)
             opened = opened or [pipeline()]
@@ -68,7 +73,7 @@ def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
     elif name == "rng":
         budgets = {"rng" if len(sweep.max_steps) == 1 else f"rng max={n}": (n, None) for n in sweep.max_steps}
     else:
-        known = ("rng", "reconstruct", "fixed:N", "input", *baselines.BASELINES)
+        known = ("rng", "reconstruct", "fixed:N", "grain:S", "input", *baselines.BASELINES)
         raise UsageError(f"no method is called {name!r}", f"choose from {', '.join(known)}")
     return {
         label if len(sweep.details) == 1 else f"{label} detail={detail:g}": Request(most, steps, detail, sweep.seed)
@@ -79,6 +84,16 @@ def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
 
 def _network(pipeline: Pipeline, request: Request, jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
     return denoise(jobs, pipeline, request)
+
+
+def _grain(pipeline: Pipeline, strength: float, jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+    """The reconstruction under white noise: the control for every claim about generated detail.
+
+    LPIPS forgives grain; what a generator is worth is what it gains over grain that costs as much PSNR.
+    """
+    for result in denoise(jobs, pipeline, Request(detail=0)):
+        grain = np.random.default_rng(0).normal(0, strength, result.pixels.shape)
+        yield replace(result, pixels=(result.pixels + grain).clip(0, 1).astype(np.float32))
 
 
 def _input(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
