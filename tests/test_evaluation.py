@@ -27,6 +27,7 @@ from rngcli.nets.unet import UNet, UNetSpec
 from rngcli.pipeline import Pipeline
 from rngcli.report import read, summarise
 from rngcli.scoring import Judge, Options
+from tests.tiny import identity_bundle
 
 FIDELITY = Options(names=("psnr", "ssim"))
 
@@ -229,8 +230,7 @@ def test_the_networks_run_as_methods(folder: Path) -> None:
 
 
 def test_grain_is_the_reconstruction_under_white_noise_of_its_strength(folder: Path) -> None:
-    bundle = Bundle(NAFNet(NAFNetSpec(width=4, encoder=(1,), middle=1, decoder=(1,))))
-    columns = methods(["reconstruct", "grain:2.5"], Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
+    columns = methods(["reconstruct", "grain:2.5"], Sweep(), lambda: Pipeline(identity_bundle(), "cpu", "fp32", capacity=1))
     jobs = [Job("grey", np.full((64, 64, 3), 0.5, np.float32))]
     plain, grainy = (next(column.run(jobs, None)).pixels for column in columns)
     assert (grainy - plain).std() * 255 == pytest.approx(2.5, rel=0.03)
