@@ -230,7 +230,9 @@ def test_the_networks_run_as_methods(folder: Path) -> None:
 
 
 def test_grain_is_the_reconstruction_under_white_noise_of_its_strength(folder: Path) -> None:
-    columns = methods(["reconstruct", "grain:2.5"], Sweep(), lambda: Pipeline(identity_bundle(), "cpu", "fp32", capacity=1))
+    columns = methods(
+        ["reconstruct", "grain:2.5"], Sweep(), lambda: Pipeline(identity_bundle(), "cpu", "fp32", capacity=1)
+    )
     jobs = [Job("grey", np.full((64, 64, 3), 0.5, np.float32))]
     plain, grainy = (next(column.run(jobs, None)).pixels for column in columns)
     assert (grainy - plain).std() * 255 == pytest.approx(2.5, rel=0.03)
