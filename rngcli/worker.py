@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 
 from . import engine, images
-from .errors import EnvironmentFault, RngError
+from .errors import EnvironmentFault, PictureError, RngError
+from .manifest import Journal, Stamp, stamp
 from .pipeline import TILE, Pipeline, Request
 from .stepmap import step_map
 from .tiling import Grid
-from .tree import Task
+from .tree import Outcome, Task
 
 READERS, WRITERS = 2, 2
 AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
@@ -31,43 +33,42 @@ class Files:
 
     read: images.ReadOptions = field(default_factory=images.ReadOptions)
     write: images.WriteOptions = field(default_factory=images.WriteOptions)
+    journal: Journal | None = None  # told of every output
+    fail_fast: bool = False
     reference: Path | None = None  # clean pictures of the same names
     score: Score | None = None  # (denoised, clean) -> figures by name
     step_maps: Path | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one picture; `error` is None where its output is on disk, whole."""
+class Watch:
+    """Whom to tell: of each picture that is begun, and of the tiles that each network call has worked on."""
 
-    task: Task
-    error: RngError | None = None
-    megapixels: float = 0.0
-    steps: float = 0.0  # mean evaluations of the generator a tile
-    seconds: float = 0.0
-    scores: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    begun: Callable[[Task], None] = lambda task: None
+    stepped: Callable[[int], None] = lambda tiles: None
 
 
 def run(
-    tasks: Iterable[Task],
-    pipeline: Pipeline,
-    request: Request,
-    files: Files,
-    on_step: Callable[[int], None] | None = None,
-) -> Iterator[Outcome]:
+    tasks: Iterable[Task], pipeline: Pipeline, request: Request, files: Files, watch: Watch | None = None
+) -> Generator[Outcome]:
     """Denoise every task; outcomes come as they are finished, failed ones among them.
 
-    Raises EnvironmentFault where the disk or the memory refuses, ModelError where the model cannot do what is asked;
-    what was begun is then dropped, what is written stays.
+    Raises EnvironmentFault where the disk or the memory refuses, ModelError where the model cannot do what is asked,
+    and the first failure where `files.fail_fast`. What was begun is then dropped, but what was being written is
+    finished, and its outcomes still come.
     """
     pipeline.require(request)
-    batch = _Batch(files, request)
+    watch = watch or Watch()
+    batch = _Batch(files, watch)
     try:
-        for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, on_step):
+        for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, watch.stepped):
             batch.finish(result)
             yield from batch.outcomes(at_most=AHEAD)
         yield from batch.outcomes(at_most=0)
+    except (RngError, KeyboardInterrupt):
+        batch.close()
+        yield from batch.settled()
+        raise
     finally:
         batch.close()
 
@@ -75,11 +76,11 @@ def run(
 class _Batch:
     """The host's side of a run: what is being read, what is in flight, what is being written."""
 
-    def __init__(self, files: Files, request: Request) -> None:
-        self.files, self.request = files, request
+    def __init__(self, files: Files, watch: Watch) -> None:
+        self.files, self.watch = files, watch
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
-        self.flying: dict[str, tuple[Task, images.Image]] = {}
+        self.flying: dict[str, tuple[Task, images.Image, Stamp]] = {}
         self.writing: deque[Future[Outcome]] = deque()
 
     def close(self) -> None:
@@ -90,56 +91,103 @@ class _Batch:
     def jobs(self, tasks: Iterable[Task]) -> Iterator[engine.Job]:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
         remaining = iter(tasks)
-        reading = deque((task, self._read(task)) for task in islice(remaining, AHEAD))
+        reading = deque((task, self.readers.submit(self._read, task)) for task in islice(remaining, AHEAD))
         while reading:
             task, future = reading.popleft()
-            reading.extend((after, self._read(after)) for after in islice(remaining, 1))
+            reading.extend((after, self.readers.submit(self._read, after)) for after in islice(remaining, 1))
             try:
-                picture = future.result()
-            except RngError as error:
-                self.writing.append(_settled(Outcome(task, error)))
+                picture, origin = future.result()
+            except Exception as error:
+                self.writing.append(_settled(Outcome(task, _told(error))))
+                if self.files.fail_fast:
+                    return
                 continue
-            self.flying[task.name] = (task, picture)
+            self.watch.begun(task)
+            self.flying[task.name] = (task, picture, origin)
             yield engine.Job(task.name, picture.pixels)
 
-    def _read(self, task: Task) -> Future[images.Image]:
-        return self.readers.submit(images.read, task.source, self.files.read)
+    def _read(self, task: Task) -> tuple[images.Image, Stamp]:
+        """The picture, and its file's stamp from before: a change while it is read makes it out of date."""
+        try:
+            origin = stamp(task.source)
+        except (OSError, ValueError):
+            origin = (0, 0)  # reading says why
+        return images.read(task.source, self.files.read), origin
 
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
-        task, picture = self.flying.pop(result.key)
-        self.writing.append(self.writers.submit(self._write, task, picture, result))
+        self.writing.append(self.writers.submit(self._write, *self.flying.pop(result.key), result))
 
-    def _write(self, task: Task, picture: images.Image, result: engine.Result) -> Outcome:
+    def _write(self, task: Task, picture: images.Image, origin: Stamp, result: engine.Result) -> Outcome:
         try:
             if result.error:
                 raise result.error
-            images.write(task.target, picture.with_pixels(result.pixels), self.files.write)
-            scores = self._scores(task, result)
-            self._write_step_map(task, result)
-        except EnvironmentFault:
-            raise
-        except RngError as error:
-            return Outcome(task, error)
+            self._put(task, picture.with_pixels(result.pixels), origin)
+        except Exception as error:
+            return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
-        return Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, scores, picture.notes)
+        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=picture.notes)
+        for beside in (self._scored, self._mapped):
+            try:
+                outcome = beside(outcome, result)
+            except Exception as error:  # the picture itself is on disk
+                outcome = replace(outcome, notes=(*outcome.notes, f"not {beside.__name__[1:]}: {_told(error)}"))
+        return outcome
 
-    def _scores(self, task: Task, result: engine.Result) -> Mapping[str, float]:
+    def _put(self, task: Task, picture: images.Image, origin: Stamp) -> None:
+        format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
+        data = images.encode(picture, format, self.files.write)
+        if task.fresh and os.path.lexists(task.target):
+            raise PictureError(f"{task.target} has turned up since the run began", "use --overwrite to replace it")
+        if self.files.journal:
+            self.files.journal.intend(origin, task.target, data)
+        images.write_bytes(task.target, data)
+        if self.files.journal:
+            self.files.journal.written(task.target)
+
+    def _scored(self, outcome: Outcome, result: engine.Result) -> Outcome:
         if not (self.files.reference and self.files.score):
-            return {}
-        clean = images.read(self.files.reference / task.name, self.files.read)
-        return self.files.score(result.pixels, clean.pixels)
+            return outcome
+        partner = self.files.reference / outcome.task.name
+        if not partner.exists():
+            return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
+        clean = images.read(partner, self.files.read)
+        return replace(outcome, scores=self.files.score(result.pixels, clean.pixels))
 
-    def _write_step_map(self, task: Task, result: engine.Result) -> None:
+    def _mapped(self, outcome: Outcome, result: engine.Result) -> Outcome:
         if self.files.step_maps:
             grid = Grid(result.pixels.shape[0], result.pixels.shape[1], TILE)
             shown = step_map(result.pixels, result.steps, grid, int(result.steps.max()))
-            images.write(self.files.step_maps / f"{task.name}.png", images.Image(shown))
+            images.write(self.files.step_maps / f"{outcome.task.name}.png", images.Image(shown))
+        return outcome
 
     def outcomes(self, at_most: int) -> Iterator[Outcome]:
-        """What is settled, and more until at most so many writes are pending."""
+        """What is settled, and more until at most so many writes are pending.
+
+        After an outcome that ends the run, its error is raised.
+        """
         while self.writing and (len(self.writing) > at_most or self.writing[0].done()):
-            yield self.writing.popleft().result()
+            outcome = self.writing.popleft().result()
+            yield outcome
+            if outcome.error and (self.files.fail_fast or isinstance(outcome.error, EnvironmentFault)):
+                raise outcome.error
+
+    def settled(self) -> Iterator[Outcome]:
+        """After `close`: what was written in spite of the run's end."""
+        while self.writing:
+            try:
+                yield self.writing.popleft().result()
+            except CancelledError:
+                continue
+
+
+def _told(error: Exception) -> RngError:
+    """Any failure of one picture as an error that a person can read: a defect of rng must not stop a batch either."""
+    if isinstance(error, RngError):
+        return error
+    told = PictureError(f"unexpected {type(error).__name__}: {error}", "please report it")
+    told.__cause__ = error
+    return told
 
 
 def _settled(outcome: Outcome) -> Future[Outcome]:

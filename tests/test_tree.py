@@ -1,11 +1,11 @@
 """Which files a run is about, where they go, and what is refused before it starts."""
 
-import os
+from pathlib import Path
 
 import pytest
 
 from rngcli.errors import NoInputError, UsageError
-from rngcli.tree import plan
+from rngcli.tree import Naming, parse_list, plan
 
 
 def make(folder, *names):
@@ -18,15 +18,15 @@ def make(folder, *names):
 
 def test_the_tree_is_mirrored_and_what_is_no_picture_left_out(tmp_path):
     source = make(tmp_path / "in", "b.JPG", "a/c.tif", "a/d.nef", "notes.txt", ".hidden.png", "._b.JPG", "Thumbs.db")
-    tasks = plan(source, tmp_path / "out")
+    tasks = plan([source], tmp_path / "out")
     found = {task.name: str(task.target.relative_to(tmp_path / "out")) for task in tasks}
     assert found == {"b.JPG": "b.JPG", "a/c.tif": "a/c.tif", "a/d.nef": "a/d.tif"}
 
 
 def test_one_file_goes_into_a_folder_or_takes_a_name(tmp_path):
     picture = make(tmp_path, "a.jpg") / "a.jpg"
-    assert plan(picture, tmp_path / "out")[0].target == tmp_path / "out" / "a.jpg"
-    assert plan(picture, tmp_path / "b.png")[0].target == tmp_path / "b.png"
+    assert plan([picture], tmp_path / "out")[0].target == tmp_path / "out" / "a.jpg"
+    assert plan([picture], tmp_path / "b.png")[0].target == tmp_path / "b.png"
 
 
 def test_in_equal_to_out_is_refused_however_it_is_written(tmp_path):
@@ -34,45 +34,91 @@ def test_in_equal_to_out_is_refused_however_it_is_written(tmp_path):
     (tmp_path / "link").symlink_to(source)
     for out in (source, source / ".." / "in", tmp_path / "link"):
         with pytest.raises(UsageError, match="same"):
-            plan(source, out)
+            plan([source], out)
     with pytest.raises(UsageError, match="same"):
-        plan(source / "a.png", source / "a.png")
+        plan([source / "a.png"], source / "a.png")
 
 
 def test_two_inputs_with_one_output_are_refused(tmp_path):
     with pytest.raises(UsageError, match="both write"):
-        plan(make(tmp_path / "raws", "a.nef", "a.tif"), tmp_path / "out")
+        plan([make(tmp_path / "raws", "a.nef", "a.tif")], tmp_path / "out")
     with pytest.raises(UsageError, match="both write"):
-        plan(make(tmp_path / "cases", "a.png", "A.png"), tmp_path / "out")
+        plan([make(tmp_path / "cases", "a.png", "A.png")], tmp_path / "out")
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path):
     source = make(tmp_path / "x", "a.png", "x/a.png")
     with pytest.raises(UsageError, match="overwrite an input"):
-        plan(source, tmp_path)
+        plan([source], tmp_path)
 
 
 def test_outputs_below_in_are_not_read_again(tmp_path):
     source = make(tmp_path / "in", "a.png", "out/a.png")
-    assert [task.name for task in plan(source, source / "out")] == ["a.png"]
+    assert [task.name for task in plan([source], source / "out")] == ["a.png"]
 
 
 def test_links_in_a_circle_end(tmp_path):
     source = make(tmp_path / "in", "a/b.png")
     (source / "a" / "again").symlink_to(source, target_is_directory=True)
-    assert [task.name for task in plan(source, tmp_path / "out")] == ["a/b.png"]
+    assert [task.name for task in plan([source], tmp_path / "out")] == ["a/b.png"]
 
 
 def test_no_input_is_said(tmp_path):
     for source in (tmp_path / "nowhere", make(tmp_path / "texts", "a.txt")):
         with pytest.raises(NoInputError):
-            plan(source, tmp_path / "out")
+            plan([source], tmp_path / "out")
 
 
-def test_done_is_newer_than_its_source(tmp_path):
-    (task,) = plan(make(tmp_path / "in", "a.png"), tmp_path / "out")
-    assert not task.is_done()
-    make(tmp_path / "out", "a.png")
-    assert task.is_done()
-    os.utime(task.target, (1, 1))
-    assert not task.is_done()
+def test_several_inputs_keep_their_places_and_the_same_file_twice_is_one(tmp_path, monkeypatch):
+    make(tmp_path, "in/sub/a.png", "in/b.png", "c.jpg", "d.jpg")
+    monkeypatch.chdir(tmp_path)
+    tasks = plan([Path("in"), Path("c.jpg"), Path("in/b.png"), Path("?.jpg")], Path("out"))
+    assert [str(task.target) for task in tasks] == ["out/b.png", "out/sub/a.png", "out/c.jpg", "out/d.jpg"]
+    with pytest.raises(UsageError, match="both write"):
+        plan([Path("in"), Path("in/sub")], Path("out"), listed=[Path("a.png")])
+    with pytest.raises(UsageError, match="is a file"):
+        plan([Path("in"), Path("c.jpg")], Path("d.jpg"))
+    with pytest.raises(NoInputError):
+        plan([Path("in"), Path("*.tif")], Path("out"))
+
+
+def test_a_list_keeps_its_paths_as_tar_does(tmp_path):
+    names = parse_list(b"photos/a/b.jpg\n./c.jpg\r\n\n/data/d\xff.nef\n", nul=False)
+    targets = [str(task.target) for task in plan([], Path("out"), listed=names)]
+    assert targets == ["out/photos/a/b.jpg", "out/c.jpg", "out/data/d\udcff.tif"]
+    assert parse_list(b"a\nb.jpg\0c.jpg\0", nul=True) == [Path("a\nb.jpg"), Path("c.jpg")]
+    with pytest.raises(UsageError, match="-0"):
+        parse_list(b"a.jpg\0b.jpg\0", nul=False)
+    with pytest.raises(UsageError, match="folder below"):
+        plan([], Path("out"), listed=[Path("../a.jpg")])
+
+
+@pytest.mark.parametrize(
+    ("name", "naming", "output"),
+    [
+        ("a/b.JPG", Naming("-clean"), "a/b-clean.JPG"),
+        ("a.b.jpg", Naming(format="png"), "a.b.png"),
+        ("a.jpeg", Naming(format="jpeg"), "a.jpeg"),
+        ("a.nef", Naming("_n"), "a_n.tif"),
+        ("a.cr2", Naming(format="avif"), "a.avif"),
+        ("scan.2020", Naming(format="png"), "scan.2020.png"),
+        ("n" * 250 + ".jpg", Naming("-clean"), "n" * 250 + "-clean.jpg"),
+    ],
+)
+def test_outputs_are_named(name, naming, output):
+    assert str(naming.of(Path(name))) == output
+
+
+def test_a_name_for_the_output_leaves_nothing_to_name(tmp_path):
+    picture = make(tmp_path, "a.jpg") / "a.jpg"
+    for naming in (Naming("-x"), Naming(format="tiff")):
+        with pytest.raises(UsageError, match="already names"):
+            plan([picture], tmp_path / "b.png", naming)
+    assert plan([picture], tmp_path / "b.png", Naming(format="png"))[0].target == tmp_path / "b.png"
+    with pytest.raises(UsageError, match="slash"):
+        Naming("/x")
+
+
+def test_names_that_differ_in_composition_only_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="both write"):
+        plan([make(tmp_path / "in", "\u00fc.png", "u\u0308.png")], tmp_path / "out")

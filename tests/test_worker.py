@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from rngcli import pipeline as pipeline_module
-from rngcli.errors import EnvironmentFault
+from rngcli import worker
+from rngcli.errors import EnvironmentFault, PictureError
+from rngcli.manifest import Manifest, State
 from rngcli.pipeline import Pipeline, Request
 from rngcli.tree import plan
-from rngcli.worker import Files, run
+from rngcli.worker import Files, Watch, run
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)
@@ -38,7 +40,7 @@ def by_name(outcomes):
 
 
 def test_good_files_are_done_and_bad_ones_named(folder, tmp_path):
-    tasks = plan(folder, tmp_path / "out")
+    tasks = plan([folder], tmp_path / "out")
     outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files()))
     assert len(outcomes) == len(tasks) == 8
     failed = {name for name, outcome in outcomes.items() if outcome.error}
@@ -53,7 +55,7 @@ def test_scores_and_step_maps_where_asked_for(folder, tmp_path):
     files = Files(
         reference=folder, score=lambda x, y: {"difference": float(np.abs(x - y).max())}, step_maps=tmp_path / "maps"
     )
-    tasks = [task for task in plan(folder, tmp_path / "out") if task.name == "a.png"]
+    tasks = [task for task in plan([folder], tmp_path / "out") if task.name == "a.png"]
     (outcome,) = run(tasks, Pipeline(random_bundle(), "cpu", "fp32", 1), Request(), files)
     assert outcome.scores["difference"] > 0
     assert Image.open(tmp_path / "maps" / "a.png.png").size == (30, 40)
@@ -72,7 +74,7 @@ class Hungry(Pipeline):
 
 
 def test_memory_that_runs_out_once_changes_no_result(folder, tmp_path):
-    tasks = [task for task in plan(folder, tmp_path / "out") if task.name in ("a.png", "below/b.png", "wide.png")]
+    tasks = [task for task in plan([folder], tmp_path / "out") if task.name in ("a.png", "below/b.png", "wide.png")]
     outcomes = list(run(tasks, Hungry(random_bundle(), "cpu", "fp32", 2), Request(), Files()))
     assert Hungry.calls == 1
     assert [outcome.error for outcome in outcomes] == [None] * 3
@@ -88,14 +90,14 @@ def test_memory_that_never_suffices_is_a_fault_of_the_machine(folder, tmp_path, 
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(pipeline_module.Pipeline, "start", refuse)
-    tasks = plan(folder, tmp_path / "out")
+    tasks = plan([folder], tmp_path / "out")
     with pytest.raises(EnvironmentFault, match="one tile"):
         list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 4), PLAIN, Files()))
 
 
 def test_an_interrupted_batch_leaves_whole_files_and_is_taken_up_with_the_same_bits(folder, tmp_path):
     pipeline = Pipeline(random_bundle(), "cpu", "fp32", 2)
-    tasks = [task for task in plan(folder, tmp_path / "out") if task.source.stat().st_size > 1000 or "a" in task.name]
+    tasks = [task for task in plan([folder], tmp_path / "out") if task.source.stat().st_size > 1000 or "a" in task.name]
     tasks = [task for task in tasks if task.name not in ("cut.jpg", "empty.png", "text.png")]
     whole = [replace(task, target=tmp_path / "whole" / task.name) for task in tasks]
     list(run(whole, pipeline, Request(), Files()))
@@ -103,6 +105,85 @@ def test_an_interrupted_batch_leaves_whole_files_and_is_taken_up_with_the_same_b
     next(half)
     half.close()  # what an interrupt does to the generator
     assert not list((tmp_path / "out").rglob(".rng-*"))
-    list(run([task for task in tasks if not task.is_done()], pipeline, Request(), Files()))
+    list(run([task for task in tasks if not task.target.exists()], pipeline, Request(), Files()))
     for task, undisturbed in zip(tasks, whole, strict=True):
         assert task.target.read_bytes() == undisturbed.target.read_bytes()
+
+
+def good(folder, out):
+    return [task for task in plan([folder], out) if task.name in ("a.png", "below/b.png", "one.png", "wide.png")]
+
+
+def test_what_fails_after_the_picture_is_written_is_a_note(folder, tmp_path):
+    def score(denoised, clean):
+        raise ValueError("no scores today")
+
+    (tmp_path / "clean" / "below").mkdir(parents=True)
+    (tmp_path / "clean" / "a.png").write_bytes((folder / "a.png").read_bytes())
+    (tmp_path / "maps").write_text("a file where a folder should be")
+    files = Files(reference=tmp_path / "clean", score=score, step_maps=tmp_path / "maps")
+    outcomes = by_name(run(good(folder, tmp_path / "out"), Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files))
+    assert all(outcome.error is None and outcome.task.target.exists() for outcome in outcomes.values())
+    assert "no scores today" in outcomes["a.png"].notes[0]
+    assert str(tmp_path / "clean" / "one.png") in outcomes["one.png"].notes[0], "the missing partner is named"
+    assert all("mapped" in outcome.notes[-1] for outcome in outcomes.values())
+
+
+def test_a_disk_that_refuses_ends_the_run_and_every_settled_picture_is_told(folder, tmp_path, monkeypatch):
+    write = worker.images.write_bytes
+
+    def refuse(path, data):
+        if path.name == "b.png":
+            raise EnvironmentFault("the disk is full")
+        write(path, data)
+
+    monkeypatch.setattr(worker.images, "write_bytes", refuse)
+    tasks = good(folder, tmp_path / "out")
+    outcomes = {}
+    finished = run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files())
+    with pytest.raises(EnvironmentFault, match="full"):
+        outcomes.update((outcome.task.name, outcome) for outcome in finished)
+    assert isinstance(outcomes["below/b.png"].error, EnvironmentFault)
+    written = {task.name for task in tasks if task.target.exists()}
+    assert written == {name for name, outcome in outcomes.items() if not outcome.error}
+
+
+def test_fail_fast_ends_at_the_first_failure(folder, tmp_path):
+    begun = []
+    files = Files(fail_fast=True)
+    watch = Watch(begun=lambda task: begun.append(task.name))
+    tasks = plan([folder], tmp_path / "out")
+    with pytest.raises(PictureError):
+        list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files, watch))
+    assert begun == ["a.png"], [task.name for task in tasks]
+
+
+def test_a_file_that_turns_up_during_the_run_is_not_replaced(folder, tmp_path):
+    tasks = [replace(task, fresh=True) for task in good(folder, tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("somebody's own")
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files()))
+    assert "turned up" in str(outcomes["a.png"].error)
+    assert (tmp_path / "out" / "a.png").read_text() == "somebody's own"
+    assert not outcomes["one.png"].error
+
+
+def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
+    read = worker.images.read
+    monkeypatch.setattr(
+        worker.images, "read", lambda path, options: 1 / 0 if path.name == "one.png" else read(path, options)
+    )
+    pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 1)
+    outcomes = by_name(run(good(folder, tmp_path / "out"), pipeline, PLAIN, Files()))
+    assert "ZeroDivisionError" in str(outcomes["one.png"].error)
+    assert [name for name, outcome in outcomes.items() if outcome.error] == ["one.png"]
+
+
+def test_the_journal_knows_every_output(folder, tmp_path):
+    tasks = plan([folder], tmp_path / "out")
+    with Manifest(tmp_path / "out").journal("settings") as journal:
+        outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files(journal=journal)))
+    manifest = Manifest(tmp_path / "out")
+    for task in tasks:
+        state = manifest.state(task.source, task.target, lambda: "settings")
+        assert state is (State.NEW if outcomes[task.name].error else State.DONE)

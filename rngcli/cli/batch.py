@@ -2,110 +2,129 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import Exit, Interrupted, RngError, UsageError
-from ..tree import Task, plan
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError
+from ..images import PART_PREFIX, PART_SUFFIX
+from ..manifest import Manifest, State
+from ..tree import Outcome, Task
+from .settings import Settings
 from .telling import Teller, reported
 
-if TYPE_CHECKING:
-    from ..pipeline import Pipeline, Request
-    from ..worker import Outcome
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of `rng denoise`, as given."""
-
-    source: Path
-    out: Path
-    max_steps: int
-    steps: str
-    detail: float
-    seed: int
-    model: str
-    device: str
-    precision: str
-    batch_size: int
-    overwrite: bool
-    step_map: Path | None
-    dry_run: bool
-    reference: Path | None
-    report: Path | None
-    json: bool
-    quiet: bool
+_REFUSED = {
+    State.FOREIGN: "exists and was not made by rng",
+    State.EDITED: "was changed since rng made it, and is out of date",
+}
 
 
 def run(settings: Settings) -> Exit:
-    """Denoise as the settings say; the exit code."""
-    tell = Teller(settings.json, settings.quiet)
-    request = _request(settings)
-    _check(settings)
-    tasks = plan(settings.source, settings.out)
-    todo = tasks if settings.overwrite else [task for task in tasks if not task.is_done()]
+    """Denoise as the settings say; the exit code. SIGTERM ends it as Ctrl-C does."""
+    with Teller(settings.json, settings.quiet, settings.log) as tell, terminable():
+        try:
+            settings.check()
+            if settings.piped:
+                from .piping import run_piped
+
+                return run_piped(settings, tell)
+            return _run(settings, tell)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", tell.goes_on) from None
+        except RngError as error:
+            tell.log(f"rng: {error}")
+            raise
+
+
+def _run(settings: Settings, tell: Teller) -> Exit:
+    settings.request  # noqa: B018 (refuses what --steps cannot mean)
+    tasks = settings.tasks
+    manifest = Manifest(settings.folder)
+    todo, outcomes, skipped = _sorted_out(tasks, manifest, settings)
     if settings.dry_run:
         for task in todo:
             tell.say(f"{task.source} -> {task.target}")
-        tell.say(f"{len(todo)} to do, {len(tasks) - len(todo)} done already")
+        for outcome in outcomes:
+            tell.say(f"refused: {outcome.task.name}: {outcome.error}")
+        tell.say(f"{len(todo)} to do, {len(skipped)} done already" + f", {len(outcomes)} refused" * bool(outcomes))
         return Exit.OK
-    outcomes: list[Outcome] = []
-    if todo:
-        outcomes = _denoise(todo, settings, request, tell)
-    tell.summary(outcomes, skipped=len(tasks) - len(todo))
+    for task in skipped:
+        tell.skipped(task)
+    for outcome in outcomes:
+        tell.outcome(outcome)
+    if todo and not (outcomes and settings.fail_fast):
+        _probe(settings.target)
+    with reported(settings.report, outcomes):
+        try:
+            if todo and not (outcomes and settings.fail_fast):
+                _denoise(todo, manifest, settings, tell, outcomes)
+        finally:
+            tell.summary(outcomes, skipped=len(skipped), total=len(tasks))
     return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
 
 
-def _check(settings: Settings) -> None:
-    """What can be refused before anything is loaded."""
-    if settings.report and settings.report.suffix not in (".json", ".csv"):
-        raise UsageError(f"--report {settings.report} is neither .json nor .csv", "name it so")
-    if settings.reference and not settings.reference.is_dir():
-        raise UsageError(f"--reference {settings.reference} is no folder", "give the folder of the clean pictures")
+def _sorted_out(
+    tasks: list[Task], manifest: Manifest, settings: Settings
+) -> tuple[list[Task], list[Outcome], list[Task]]:
+    """What is to do; what is refused, since it would cost a file that rng did not make; what is done."""
+    if settings.overwrite:
+        return tasks, [], []
+    todo, refused, skipped = [], [], []
+    for task in tasks:
+        state = manifest.state(task.source, task.target, lambda: settings.digest)
+        if state in _REFUSED:
+            error = PictureError(f"{task.target} {_REFUSED[state]}", "use --overwrite to replace it")
+            refused.append(Outcome(task, error))
+        elif state is State.DONE:
+            skipped.append(task)
+        else:
+            todo.append(replace(task, fresh=state is State.NEW))
+    return todo, refused, skipped
 
 
-def _request(settings: Settings) -> Request:
-    from ..pipeline import Request
+def _probe(out: Path) -> None:
+    """EnvironmentFault, before any work, where OUT will take no files: by making one, which knows more than rights."""
+    folder = next(place for place in (out, *out.absolute().parents) if place.is_dir())
+    probe = folder / f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
+    try:
+        probe.touch(exist_ok=False)
+        os.unlink(probe)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder} takes no files ({error.strerror})", "choose another OUT") from None
 
-    if settings.steps == "auto":
-        return Request(settings.max_steps, None, settings.detail, settings.seed)
-    if not settings.steps.isdecimal():
-        raise UsageError(f"--steps {settings.steps!r} is neither auto nor a number", "give auto, or a number from 0 on")
-    return Request(settings.max_steps, int(settings.steps), settings.detail, settings.seed)
 
-
-def _denoise(todo: list[Task], settings: Settings, request: Request, tell: Teller) -> list[Outcome]:
+def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Teller, outcomes: list[Outcome]) -> None:
+    """Do it; every outcome is told and goes to `outcomes`, also when the run is cut short."""
     from .. import worker
 
-    pipeline = load_pipeline(settings.model, settings.device, settings.precision, settings.batch_size)
+    pipeline = settings.pipeline
+    pipeline.require(settings.request)
     score = scorer() if settings.reference else None
-    files = worker.Files(reference=settings.reference, score=score, step_maps=settings.step_map)
-    outcomes: list[Outcome] = []
-    with terminable(), tell.progress(len(todo)) as on_step, reported(settings.report, outcomes):
+    before = len(outcomes)
+    folders = {task.target.parent for task in todo}
+    with manifest.journal(settings.digest, folders) as journal, tell.progress(len(todo)) as watch:
+        files = worker.Files(
+            settings.read, settings.write, journal, settings.fail_fast, settings.reference, score, settings.step_map
+        )
         try:
-            for outcome in worker.run(todo, pipeline, request, files, on_step):
-                outcomes.append(outcome)
-                tell.outcome(outcome)
+            # Closed at once, whatever happens: no thread may write once the journal is closed.
+            with closing(worker.run(todo, pipeline, settings.request, files, watch)) as finished:
+                for outcome in finished:
+                    outcomes.append(outcome)
+                    tell.outcome(outcome)
+        except PictureError:  # --fail-fast; the summary names it
+            return
         except KeyboardInterrupt:
-            remedy = "what is written is whole; the same command goes on from there"
-            raise Interrupted(f"interrupted after {len(outcomes)} of {len(todo)} pictures", remedy) from None
-    return outcomes
-
-
-def load_pipeline(model: str, device: str, precision: str, batch_size: int) -> Pipeline:
-    """The networks of `model` on `device`; batch_size 0 is the device's own."""
-    from ..checkpoint import load
-    from ..pipeline import Pipeline
-
-    return Pipeline(load(model), device, precision, batch_size or None)
+            after = f"interrupted after {len(outcomes) - before} of {len(todo)} pictures"
+            raise Interrupted(after, tell.goes_on) from None
 
 
 def scorer() -> Callable[[np.ndarray, np.ndarray], Mapping[str, float]]:

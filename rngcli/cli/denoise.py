@@ -7,12 +7,30 @@ from typing import Annotated
 
 import typer
 
-PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Output", "What it tells"
+PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
 
 
 def denoise(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder (with all below it).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, which mirrors IN; or a picture's name.")],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="IN… OUT",
+            help="Pictures, folders (with all below them) or globs; then a folder, which mirrors them, or the name of "
+            "a single picture. A - is stdin or stdout.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="OUT, so that all arguments are inputs.", rich_help_panel=OUTPUT)
+    ] = None,
+    files_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|-", help="More inputs, one a line; each keeps its path below OUT.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="The list's names end in NUL: find -print0.", rich_help_panel=OUTPUT)
+    ] = False,
     max_steps: Annotated[
         int,
         typer.Option(
@@ -42,8 +60,32 @@ def denoise(
         int,
         typer.Option(metavar="TILES", min=0, help="Tiles in a batch; 0: what suits the device.", rich_help_panel=MODEL),
     ] = 0,
+    suffix: Annotated[
+        str, typer.Option(metavar="TEXT", help="Put before the dot of each output's name.", rich_help_panel=OUTPUT)
+    ] = "",
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="jpeg|png|tiff|webp|avif", help="Instead of each source's own.", rich_help_panel=OUTPUT),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(metavar="1..100", min=1, max=100, help="Instead of each source's own.", rich_help_panel=OUTPUT),
+    ] = None,
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Keep the colour profile only.", rich_help_panel=OUTPUT)
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="PIXELS", min=1, help="Refuse larger pictures unread.", rich_help_panel=OUTPUT)
+    ] = 400_000_000,
+    raw_bright: Annotated[
+        bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
+    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do again what is done already.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--overwrite", help="Do all again; replace files of others, too.", rich_help_panel=OUTPUT),
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End at the first picture that fails.", rich_help_panel=OUTPUT)
     ] = False,
     step_map: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where the steps went, a PNG each.", rich_help_panel=OUTPUT)
@@ -58,24 +100,33 @@ def denoise(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json|.csv", help="One row a picture.", rich_help_panel=REPORT)
     ] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append every line to it, as text.", rich_help_panel=REPORT)
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a picture on stdout.", rich_help_panel=REPORT)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only failures.", rich_help_panel=REPORT)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel=REPORT)] = False,
 ) -> None:
-    """Denoise a picture, or every picture below a folder.
+    """Denoise pictures, and every picture below a folder.
 
     Example: rng denoise photos/ clean/ --detail 0.7
 
-    What is done already is left alone, so an interrupted run is taken up by the same command. One broken file never
-    stops the others: it is named at the end, and the exit code is 1.
+    What is done with these settings is left alone, so an interrupted run is taken up by the same command, and a file
+    that rng did not make is never replaced unasked. One broken file never stops the others: it is named at the end,
+    and the exit code is 1.
+
+    Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
-    from .batch import Settings, run
+    from .batch import run
+    from .settings import Settings
 
     settings = Settings(
-        source=source, out=out, max_steps=max_steps, steps=steps, detail=detail, seed=seed, model=model, device=device,
-        precision=precision, batch_size=batch_size, overwrite=overwrite, step_map=step_map, dry_run=dry_run,
-        reference=reference, report=report, json=json, quiet=quiet,
+        paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
+        detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
+        suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
+        raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map, dry_run=dry_run,
+        reference=reference, report=report, log=log, json=json, quiet=quiet,
     )  # fmt: skip
     raise typer.Exit(run(settings))

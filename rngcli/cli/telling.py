@@ -1,15 +1,17 @@
-"""What `rng denoise` tells: data on stdout, words on stderr, a report in a file."""
+"""What `rng denoise` tells: data on stdout, words on stderr and in a log, a report in a file."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -17,18 +19,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..errors import EnvironmentFault
+from ..tree import Outcome, Task
 
 if TYPE_CHECKING:
-    from ..worker import Outcome
+    from ..worker import Watch
+
+_SHOWN = 40  # characters of the current picture's name beside the bar
+
+
+def as_text(name: object) -> str:
+    r"""A name that is not UTF-8 as text: the bytes in question as \xNN, so that JSON and logs stay valid."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+
+
+def as_line(text: str) -> str:
+    """The same on one line, without what would steer a terminal: names may hold line ends and escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in as_text(text))
 
 
 def row_of(outcome: Outcome) -> dict[str, Any]:
     """One picture as a flat record, for --json and --report."""
     return {
-        "file": outcome.task.name,
-        "output": None if outcome.error else str(outcome.task.target),
+        "file": as_text(outcome.task.name),
+        "source": as_text(outcome.task.source),
+        "output": None if outcome.error else as_text(outcome.task.target),
         "status": "failed" if outcome.error else "done",
-        "error": str(outcome.error) if outcome.error else None,
+        "error": as_text(outcome.error) if outcome.error else None,
+        "notes": "; ".join(map(as_text, outcome.notes)),
         "megapixels": round(outcome.megapixels, 4),
         "steps": round(outcome.steps, 3),
         "seconds": round(outcome.seconds, 3),
@@ -64,77 +81,126 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class Teller:
-    """stdout is for data, stderr for people: a progress bar on a terminal, plain lines elsewhere."""
+    """stdout is for data, stderr for people: a progress bar on a terminal, plain lines elsewhere and in the log."""
 
-    def __init__(self, json: bool, quiet: bool) -> None:
+    goes_on = "what is written is whole; the same command goes on from there"
+
+    def __init__(self, json: bool, quiet: bool, log: Path | None = None) -> None:
         self.json, self.quiet = json, quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.begun = time.monotonic()
         self.bar: Progress | None = None
+        self._megapixels, self._failed = 0.0, 0
+        try:
+            self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
+        except OSError as error:
+            raise EnvironmentFault(f"the log {log} cannot be written ({error.strerror})", "choose another") from None
+
+    def __enter__(self) -> Teller:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._log:
+            self._log.close()
 
     def say(self, line: str) -> None:
+        """A line for people; only the log gets it where the run is quiet."""
+        self.log(line)
         if not self.quiet:
-            self.console.print(line, markup=False)
+            self.console.print(as_line(line), markup=False)
+
+    def log(self, line: str) -> None:
+        """A line for the log alone."""
+        if self._log:
+            self._log.write(as_line(line) + "\n")
+            self._log.flush()
+
+    def _emit(self, row: dict[str, Any]) -> None:
+        """A line of JSON, in UTF-8 whatever the locale."""
+        if not self.json:
+            return
+        try:
+            sys.stdout.buffer.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the reader has seen enough; the pictures are to be done all the same
+            self.json = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[Callable[[int], None] | None]:
-        """The bar, where stderr is a terminal; yields what to call with each network call's tile count."""
+    def progress(self, total: int) -> Iterator[Watch]:
+        """The bar, where stderr is a terminal; yields whom a run tells."""
+        from ..worker import Watch
+
         if self.quiet or not self.console.is_terminal:
-            yield None
+            yield Watch()
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(20),
             MofNCompleteColumn(),
-            TextColumn("pictures"),
+            TextColumn("pictures  {task.fields[rate]:.2f} Mpx/s"),
             TimeElapsedColumn(),
+            TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[tiles]} tile steps"),
+            TextColumn("{task.fields[failed]}", style="red"),
+            TextColumn("{task.fields[picture]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as self.bar:
-            self.line = self.bar.add_task("denoising", total=total, tiles=0)
-            yield self._count
+            self.line = self.bar.add_task("denoising", total=total, rate=0.0, failed="", picture="")
+            yield Watch(begun=self._show)
+        self.bar = None
 
-    def _count(self, tiles: int) -> None:
+    def _show(self, task: Task) -> None:
         assert self.bar is not None
-        self.bar.update(self.line, tiles=self.bar.tasks[self.line].fields["tiles"] + tiles)
+        self.bar.update(self.line, picture=as_line(task.name)[-_SHOWN:])
+
+    def _advance(self) -> None:
+        assert self.bar is not None
+        rate = self._megapixels / max(time.monotonic() - self.begun, 1e-9)
+        self.bar.update(self.line, advance=1, rate=rate, failed=f"{self._failed} failed" if self._failed else "")
+
+    def skipped(self, task: Task) -> None:
+        """One picture was done before."""
+        self._emit({"file": as_text(task.name), "source": as_text(task.source), "output": as_text(task.target),
+                    "status": "skipped", "error": None})  # fmt: skip
 
     def outcome(self, outcome: Outcome) -> None:
         """One picture is settled."""
-        if self.json:
-            print(json.dumps(row_of(outcome), ensure_ascii=False), flush=True)
+        self._emit(row_of(outcome))
+        self._megapixels += outcome.megapixels
+        self._failed += outcome.error is not None
         if self.bar:
-            self.bar.advance(self.line)
-        elif not outcome.error:
+            self._advance()
+        if not outcome.error:
             figures = "".join(f"  {name} {value:.4g}" for name, value in outcome.scores.items())
-            self.say(f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}")
+            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            (self.log if self.bar else self.say)(line)
         for note in outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
 
-    def summary(self, outcomes: list[Outcome], skipped: int) -> None:
+    def summary(self, outcomes: list[Outcome], skipped: int, total: int) -> None:
         """What was done, with mean scores; then every failure with its reason, also where the run is quiet."""
         done = [outcome for outcome in outcomes if not outcome.error]
         failed = [outcome for outcome in outcomes if outcome.error]
+        left = total - skipped - len(outcomes)
         seconds = time.monotonic() - self.begun
-        if done and done[0].scores and not self.quiet:
-            self.console.print(_score_table(done))
+        if not self.quiet and (scored := [outcome for outcome in done if outcome.scores]):
+            self.console.print(_score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)
-        self.say(
-            f"{len(done)} done, {skipped} done before, {len(failed)} failed"
-            f" in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)"
-        )
+        counts = f"{len(done)} done, {skipped} done before, {len(failed)} failed" + f", {left} left" * (left > 0)
+        self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
         for outcome in failed:
-            print(f"failed: {outcome.task.name}: {outcome.error}", file=sys.stderr)
-        if self.json:
-            end = {"done": len(done), "skipped": skipped, "failed": len(failed), "seconds": round(seconds, 3)}
-            print(json.dumps({"summary": end}), flush=True)
+            line = f"failed: {outcome.task.name}: {outcome.error}"
+            self.log(line)
+            print(as_line(line), file=sys.stderr)
+        end = {"done": len(done), "skipped": skipped, "failed": len(failed), "left": left, "seconds": round(seconds, 3)}
+        self._emit({"summary": end})
 
 
 def _score_table(done: list[Outcome]) -> Table:
     table = Table("picture", "steps", "seconds", *done[0].scores, title="against the reference")
     for outcome in done:
         figures = (f"{value:.4f}" for value in outcome.scores.values())
-        table.add_row(outcome.task.name, f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
+        table.add_row(as_line(outcome.task.name), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
     means = (float(np.mean([outcome.scores[name] for outcome in done])) for name in done[0].scores)
     steps = np.mean([outcome.steps for outcome in done])
     table.add_section()

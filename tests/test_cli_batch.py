@@ -1,0 +1,219 @@
+"""Batches as an engineer runs them: resumed with other settings, listed, piped, named, and on disks that refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rngcli.checkpoint import save
+from rngcli.cli import main
+from tests.tiny import identity_bundle, random_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save(random_bundle(), path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "in" / "trip").mkdir(parents=True)
+    for i, name in enumerate(("0.png", "1.jpg", "trip/2.png")):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def rng(model, monkeypatch, capfdbinary):
+    """Run `rng denoise` in this process, as its main program does."""
+
+    def run(*arguments):
+        given = ["rng", "denoise", *map(str, arguments), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", given + ["--model", str(model)] * ("--model" not in given))
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfdbinary.readouterr()
+        return SimpleNamespace(code=end.value.code, out=out, err=err.decode())
+
+    return run
+
+
+def statuses(done):
+    """File -> status, of a run with --json."""
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert set(rows[-1]) == {"summary"}
+    return {row["file"]: row["status"] for row in rows[:-1]}
+
+
+def names(folder):
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(file) for file in files if file.parts[0] != ".rng")
+
+
+def test_only_what_other_settings_or_other_sources_change_is_done_again(photos, rng, tmp_path):
+    out = tmp_path / "out"
+    assert set(statuses(rng(photos, out, "--json")).values()) == {"done"}
+    assert set(statuses(rng(photos, out, "--json", "--reference", photos)).values()) == {"skipped"}
+    assert set(statuses(rng(photos, out, "--json", "--seed", 1)).values()) == {"done"}
+    assert set(statuses(rng(photos, out, "--json", "--detail", 0)).values()) == {"done"}
+    assert set(statuses(rng(photos, out, "--json", "--detail", 0, "--seed", 5)).values()) == {"skipped"}, "no detail"
+    Image.new("RGB", (20, 20)).save(photos / "0.png")
+    Image.new("RGB", (20, 20)).save(photos / "new.png")
+    again = statuses(rng(photos, out, "--json", "--detail", 0))
+    assert again == {"0.png": "done", "new.png": "done", "1.jpg": "skipped", "trip/2.png": "skipped"}
+
+
+def test_a_file_that_rng_did_not_make_is_replaced_only_when_asked(photos, rng, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "0.png").write_text("somebody's own")
+    done = rng(photos, out, "--json")
+    assert done.code == 1
+    assert statuses(done) == {"0.png": "failed", "1.jpg": "done", "trip/2.png": "done"}
+    assert "0.png exists and was not made by rng; use --overwrite" in done.err
+    assert (out / "0.png").read_text() == "somebody's own"
+    assert rng(photos, out, "--overwrite").code == 0
+    assert Image.open(out / "0.png").size == (50, 40)
+    picture = tmp_path / "mine.png"
+    picture.write_text("somebody's own")
+    assert rng(photos / "0.png", picture).code == 1
+    assert picture.read_text() == "somebody's own"
+
+
+def test_one_file_to_one_file_is_resumed_too(photos, rng, tmp_path):
+    assert "1 done, 0 done before" in rng(photos / "0.png", tmp_path / "clean.png").err
+    assert "0 done, 1 done before" in rng(photos / "0.png", tmp_path / "clean.png").err
+
+
+def test_names_formats_and_a_log(photos, rng, tmp_path):
+    (photos / "bad.png").write_text("no picture")
+    log = tmp_path / "log.txt"
+    done = rng(photos, tmp_path / "out", "--suffix", "-clean", "--format", "webp", "--quality", 60, "--log", log, "-q")
+    assert done.code == 1
+    assert names(tmp_path / "out") == ["0-clean.webp", "1-clean.webp", "trip/2-clean.webp"]
+    lines = log.read_text().splitlines()
+    assert any("trip/2.png" in line for line in lines), "the log has what --quiet leaves out"
+    assert lines[-1] == done.err.strip() != ""
+    assert lines[-1].startswith("failed: bad.png: ")
+
+
+def test_several_inputs_a_list_and_a_glob(photos, rng, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert rng("in/trip", "in/1.jpg", "in/*.png", "out").code == 0
+    assert names(tmp_path / "out") == ["0.png", "1.jpg", "2.png"]
+    (tmp_path / "list").write_bytes(b"in/trip/2.png\0gone.png\0")
+    done = rng("--files-from", "list", "-0", "--out", "listed", "--json")
+    assert done.code == 1
+    assert statuses(done) == {"in/trip/2.png": "done", "gone.png": "failed"}
+    assert names(tmp_path / "listed") == ["in/trip/2.png"]
+    assert rng("--files-from", "list", "listed").code == 2, "NULs without -0"
+
+
+def test_names_in_any_bytes_and_of_any_length_are_one_line_each(photos, rng, tmp_path):
+    odd = os.fsencode(photos) + b"/caf\xe9 \n\x1b[31m.png"
+    long = "n" * 246 + ".png"
+    try:
+        for name in (odd, photos / long):
+            Image.new("RGB", (20, 20)).save(name := os.fsdecode(name))
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    done = rng(photos, tmp_path / "out", "--json", "--suffix", "-clean")
+    assert done.code == 1
+    found = statuses(done)
+    assert found.pop(long) == "failed"
+    assert "caf\\xe9 \n\x1b[31m.png" in found
+    assert set(found.values()) == {"done"}
+    assert "\x1b" not in done.err
+    assert "caf\\xe9 \\n\\x1b[31m.png" in done.err
+    assert len([line for line in done.err.splitlines() if line.startswith("failed: ")]) == 1
+
+
+def test_one_picture_through_a_pipe(photos, model, tmp_path):
+    command = [sys.executable, "-m", "rngcli", "denoise", "--model", str(model), "--detail", "0"]
+    picture = (photos / "1.jpg").read_bytes()
+    done = subprocess.run([*command, "-", "-"], input=picture, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "piped.jpg").write_bytes(done.stdout)
+    subprocess.run([*command, str(photos / "1.jpg"), str(tmp_path / "named.jpg")], check=True, capture_output=True)
+    assert (tmp_path / "named.jpg").read_bytes() == done.stdout
+    bad = subprocess.run([*command, "-", "-"], input=b"no picture", capture_output=True, check=False)
+    assert (bad.returncode, bad.stdout) == (1, b"")
+    assert b"Traceback" not in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["IN"], 2, "missing"),
+        (["--out", "OUT"], 2, "missing"),
+        (["IN", "OUT", "--format", "bmp"], 2, "unknown --format"),
+        (["IN", "OUT", "--suffix", "a/b"], 2, "slash"),
+        (["IN", "OUT", "-0"], 2, "--files-from"),
+        (["-", "-", "--json"], 2, "stdout is for the picture"),
+        (["-", "IN/0.png", "OUT"], 2, "one picture"),
+        (["--files-from", "nowhere", "OUT"], 4, "cannot be read"),
+        (["IN/*.gif", "OUT"], 4, "does not exist"),
+        (["IN", "/proc/out"], 5, "takes no files"),
+        (["IN", "OUT", "--log", "nowhere/log"], 5, "log"),
+    ],
+)
+def test_each_mistake_has_its_exit_code(photos, rng, tmp_path, arguments, code, says):
+    if "/proc/out" in arguments and not os.path.isdir("/proc"):
+        pytest.skip("no /proc here")
+    places = {"IN": str(photos), "OUT": str(tmp_path / "out")}
+    done = rng(*[places.get(word, word.replace("IN/", f"{photos}/")) for word in arguments])
+    assert done.code == code, done.err
+    assert says in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_fail_fast(photos, rng, tmp_path):
+    (photos / "!.png").write_text("no picture")
+    done = rng(photos, tmp_path / "out", "--fail-fast", "--json")
+    assert done.code == 1
+    assert statuses(done) == {"!.png": "failed"}
+    assert "3 left" in done.err
+
+
+def test_too_large_pictures_are_refused_unread(photos, rng, tmp_path):
+    done = rng(photos, tmp_path / "out", "--max-pixels", 100)
+    assert done.code == 1
+    assert done.err.count("more than the limit") == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_fills_up(rng, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (200, 200, 3), np.uint8)).save(source / f"{i}.png")
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        done = rng(source, out, "--detail", 0, "--json")
+        assert done.code == 5
+        assert "No space left" in done.err
+        written = [file for file, status in statuses(done).items() if status == "done"]
+        assert written
+        assert names(out) == written
+        for name in written:
+            Image.open(out / name).load()
+        assert before == {path.name: path.read_bytes() for path in source.iterdir()}
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+
+
+def test_a_model_that_cannot_do_what_is_asked_leaves_no_trace(photos, rng, tmp_path):
+    save(identity_bundle(), tmp_path / "identity.safetensors")
+    assert rng(photos, tmp_path / "out", "--model", tmp_path / "identity.safetensors").code == 3, "it has no generator"
+    assert not (tmp_path / "out").exists()
