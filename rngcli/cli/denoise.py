@@ -113,9 +113,9 @@ def denoise(
 
     Example: rng denoise photos/ clean/ --detail 0.7
 
-    What is done with these settings is left alone, so an interrupted run is taken up by the same command, and a file
-    that rng did not make is never replaced unasked. One broken file never stops the others: it is named at the end,
-    and the exit code is 1.
+    What is done with these settings is left alone: the same command goes on.
+    A file that rng did not make is never replaced unasked.
+    A broken one never stops the others: it is named at the end, the exit code is 1.
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
