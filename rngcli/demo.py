@@ -123,7 +123,8 @@ def denoise(out: Path, target: str, model: str, *options: str) -> Rows:
     """Run `rng denoise` as a user would; its report."""
     report = out / f"{target}.json"
     files = [str(out / "noisy"), str(out / target), "--reference", str(out / "clean"), "--report", str(report)]
-    arguments = ["denoise", *files, "--model", model, *options]
+    # What an earlier demo left there is not taken for this one's.
+    arguments = ["denoise", *files, "--overwrite", "--model", model, *options]
     print("\n$ rng", " ".join(arguments), flush=True)
     code = subprocess.run([sys.executable, "-m", "rngcli", *arguments]).returncode
     if code:

@@ -42,6 +42,8 @@ def test_noise_is_noise_and_the_same_each_time(tmp_path):
 def test_from_photographs_to_a_table(model, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("RNG_LPIPS", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "out" / "denoised").mkdir(parents=True)
+    (tmp_path / "out" / "denoised" / SMALL[0].output).write_bytes(b"of an earlier demo")
     demo.run(tmp_path / "out", model, SMALL)
     told = capfd.readouterr().out
     assert told.count("$ rng denoise ") == 2

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +21,23 @@ from tests.tiny import identity_bundle, random_bundle
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
-COMMANDS = [command.split("  ")[0] for command in re.findall(r"^rng .+", BLOCKS, re.MULTILINE)]
+COMMANDS = [line.split(" #")[0].strip() for line in re.findall(r"^(?:find .+\| )?rng .+", BLOCKS, re.MULTILINE)]
 QUICK = ("denoise", "models", "eval")  # training and bench prove themselves in tests of their own
 
 
 def words(command):
-    """A command's arguments."""
-    return shlex.split(command)[1:]
+    """The arguments of `rng`."""
+    return shlex.split(command.rpartition("| ")[2])[1:]
 
 
-def invoke(arguments):
-    result = CliRunner().invoke(app, arguments)
+def piped(command):
+    """What the command before the pipe, if any, hands over."""
+    before = command.rpartition("| ")[0]
+    return subprocess.run(shlex.split(before), capture_output=True, check=True).stdout if before else None
+
+
+def invoke(arguments, stdin=None):
+    result = CliRunner().invoke(app, arguments, input=stdin)
     assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
     return result
 
@@ -40,7 +47,8 @@ def place(tmp_path_factory):
     """A folder with everything that the README's commands name, and a model small enough for a test."""
     here = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
-    for name in ("photos/a.png", "photos/trip/b.jpg", "originals/a.png", "originals/trip/b.jpg", "portrait.jpg"):
+    trees = (f"{folder}/{name}" for folder in ("photos", "originals") for name in ("a.png", "trip/b.jpg"))
+    for name in (*trees, "scans/c.png", "portrait.jpg"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(here / name)
     sane = replace(random_bundle(), nafnet=identity_bundle().nafnet, process=ProcessSpec(sigma_d=1e-3))
@@ -61,7 +69,7 @@ def test_a_command_runs(command, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr("rngcli.checkpoint.SHIPPED", place)
     before = {path: path.read_bytes() for folder in ("photos", "originals") for path in Path(folder).rglob("*.*")}
-    invoke(words(command))
+    invoke(words(command), piped(command))
     assert before == {path: path.read_bytes() for path in before}, "inputs are never changed"
 
 
