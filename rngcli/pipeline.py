@@ -144,10 +144,11 @@ class Pipeline:
 
     @torch.inference_mode()
     def finish(self, tile: TileState, detail: float) -> np.ndarray:
-        """r + detail·σ_d·d̃_0 of a tile whose plan is done, (TILE, TILE, 3) float32, not clamped."""
+        """r + detail·gain·σ_d·d̃_0 of a tile whose plan is done, (TILE, TILE, 3) float32, not clamped."""
         picture = self.reconstruction[tile.slot]
         if tile.plan:
-            picture = picture + detail * self.bundle.process.sigma_d * self.residual[tile.slot]
+            process = self.bundle.process
+            picture = picture + detail * process.gain * process.sigma_d * self.residual[tile.slot]
         return picture.permute(1, 2, 0).cpu().numpy()
 
 

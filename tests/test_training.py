@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.budgets import Control, Labels, Sampler, ladder, patches, search_schedule
+from rngcli.budgets import GAINS, Control, Labels, Sampler, best_of, ladder, patches, search_schedule
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import NoInputError, RngError, UsageError
 from rngcli.metrics.lpips import LPIPS
@@ -117,7 +117,9 @@ def test_stage_three_labels_searches_and_learns(paths, tmp_path):
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]
     trials = list(search_schedule(sampler, lpips, pairs, ((1.0, 0.1, 2), (2.0, 0.1, 3))))
-    assert [t.evaluations for t in trials] == [2, 3]
+    assert [t.evaluations for t in trials] == [2] * len(GAINS) + [3] * len(GAINS)
+    assert best_of(trials, most_db=1e9).lpips == min(t.lpips for t in trials)
+    assert best_of(trials, most_db=-1e9).dpsnr == max(t.dpsnr for t in trials)
     budgets = ladder(2.0, 3, 0.1)
     labels = Labels(tmp_path / "labels.pt")
     labels.extend(sampler, lpips, budgets, batches)

@@ -129,9 +129,9 @@ class Session:
         trials = []
         for trial in stage3.search_schedule(sampler, lpips, pairs, stage3.GRID):
             trials.append(trial)
-            say(f"start {trial.start}  last {trial.last}  {trial.evaluations} evaluations  "
+            say(f"start {trial.start}  last {trial.last}  {trial.evaluations} evaluations  gain {trial.gain}  "
                 f"LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB")  # fmt: skip
-        best = min(trials, key=lambda trial: trial.lpips)
+        best = stage3.best_of(trials)
         process, budgets = stage3.with_schedule(bundle.process, best)
         return replace(bundle, process=process, budgets=budgets).with_provenance("schedule", {**best.__dict__})
 

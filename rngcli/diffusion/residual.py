@@ -21,6 +21,7 @@ class ProcessSpec:
     prediction: str = "v"  # "eps" (paper eq. 2) or "v" (Salimans and Ho 2022)
     eta: float = 0.0  # 0: deterministic (DDIM); 1: the posterior's variance (DDPM)
     last: float = 0.05  # the last level visited, σ in units of σ_d
+    gain: float = 1.0  # on the generated residual: few steps of a young generator return less than its true spread
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
 
     def __post_init__(self) -> None:
