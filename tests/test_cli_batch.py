@@ -215,5 +215,7 @@ def test_a_disk_that_fills_up(rng, tmp_path):
 
 def test_a_model_that_cannot_do_what_is_asked_leaves_no_trace(photos, rng, tmp_path):
     save(identity_bundle(), tmp_path / "identity.safetensors")
-    assert rng(photos, tmp_path / "out", "--model", tmp_path / "identity.safetensors").code == 3, "it has no generator"
+    done = rng(photos, tmp_path / "out", "--model", tmp_path / "identity.safetensors")
+    assert done.code == 3, "it has no generator"
+    assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -168,6 +168,15 @@ def test_a_file_that_turns_up_during_the_run_is_not_replaced(folder, tmp_path):
     assert not outcomes["one.png"].error
 
 
+def test_a_file_in_place_of_a_folder_costs_one_picture(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "below").write_text("somebody's own")
+    tasks = good(folder, tmp_path / "out")
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files()))
+    assert [name for name, outcome in outcomes.items() if outcome.error] == ["below/b.png"]
+    assert (tmp_path / "out" / "below").read_text() == "somebody's own"
+
+
 def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
     read = worker.images.read
     monkeypatch.setattr(

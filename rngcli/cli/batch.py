@@ -60,11 +60,13 @@ def _run(settings: Settings, tell: Teller) -> Exit:
         tell.skipped(task)
     for outcome in outcomes:
         tell.outcome(outcome)
-    if todo and not (outcomes and settings.fail_fast):
+    begin = bool(todo) and not (outcomes and settings.fail_fast)
+    if begin:
         _probe(settings.target)
+        settings.pipeline.require(settings.request)
     with reported(settings.report, outcomes):
         try:
-            if todo and not (outcomes and settings.fail_fast):
+            if begin:
                 _denoise(todo, manifest, settings, tell, outcomes)
         finally:
             tell.summary(outcomes, skipped=len(skipped), total=len(tasks))
@@ -105,8 +107,6 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
     """Do it; every outcome is told and goes to `outcomes`, also when the run is cut short."""
     from .. import worker
 
-    pipeline = settings.pipeline
-    pipeline.require(settings.request)
     score = scorer() if settings.reference else None
     before = len(outcomes)
     folders = {task.target.parent for task in todo}
@@ -116,7 +116,7 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
         )
         try:
             # Closed at once, whatever happens: no thread may write once the journal is closed.
-            with closing(worker.run(todo, pipeline, settings.request, files, watch)) as finished:
+            with closing(worker.run(todo, settings.pipeline, settings.request, files, watch)) as finished:
                 for outcome in finished:
                     outcomes.append(outcome)
                     tell.outcome(outcome)
