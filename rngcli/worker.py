@@ -139,8 +139,6 @@ class _Batch:
         data = images.encode(picture, format, self.files.write)
         if task.fresh and os.path.lexists(task.target):
             raise PictureError(f"{task.target} has turned up since the run began", "use --overwrite to replace it")
-        if os.path.lexists(task.target.parent) and not task.target.parent.is_dir():
-            raise PictureError(f"{task.target.parent} is a file where a folder should be", "move it away")
         if self.files.journal:
             self.files.journal.intend(origin, task.target, data)
         images.write_bytes(task.target, data)

@@ -42,7 +42,7 @@ _UNREADABLE = {
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\xff\x0a": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
 
 
 def sniff(data: bytes) -> str:
@@ -185,9 +185,11 @@ def write_bytes(path: Path, data: bytes) -> None:
                 part.unlink()
             raise
     except OSError as error:
+        # A file exists where the folder would be made: the system says only that.
+        reason = "a file is in its folder's place" if error.errno == errno.EEXIST else error.strerror
+        cause = f"{path} cannot be written ({reason})"
         if error.errno in _ONE_PICTURE:
-            raise PictureError(f"{path} cannot be written ({error.strerror})", "choose another output name") from None
-        cause = f"{path} cannot be written ({error.strerror})"
+            raise PictureError(cause, "choose another output name") from None
         raise EnvironmentFault(cause, "check the disk and its rights") from None
 
 
