@@ -71,14 +71,15 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Trial:
-    """One schedule of the search and how it did, relative to the reconstruction alone."""
+    """One schedule of the search and how it did where it helps; elsewhere the controller will choose nothing."""
 
     start: float
     last: float
     evaluations: int
     gain: float
-    lpips: float  # mean of LPIPS over LPIPS of the reconstruction: 0.75 is 25 % lower
+    lpips: float  # LPIPS over that of the reconstruction, mean over the kinds of noise: 0.75 is 25 % lower
     dpsnr: float  # mean change in PSNR [dB]
+    share: float  # of the patches that it helps
 
 
 def search_schedule(
@@ -97,17 +98,20 @@ def search_schedule(
         plan = Budget(start, evaluations).plan(last, evaluations)
         residuals = [sampler.generate(noisy, r, plan, seed=0) for _, noisy, r, *_ in known]
         for gain in GAINS:
-            ratios, changes = [], []
+            ratios, changes, helped = [], [], []
             for (clean, _, r, truth, before, psnr_before), d in zip(known, residuals, strict=True):
                 y = (r + gain * d).clamp(0, 1)
-                ratios.append(lpips.distance(lpips.features(y), truth) / before)
-                changes.append(psnr(y, clean, 1.0) - psnr_before)
-            lpips_ratio, dpsnr = (float(torch.cat(column).mean()) for column in (ratios, changes))
-            yield Trial(start, last, evaluations, gain, lpips_ratio, dpsnr)
+                after = lpips.distance(lpips.features(y), truth)
+                helps = after < before
+                ratios.append(torch.minimum(after, before).sum() / before.sum())
+                changes.append(torch.where(helps, psnr(y, clean, 1.0) - psnr_before, 0.0))
+                helped.append(helps.double())
+            means = (float(torch.stack(column).mean()) for column in (ratios, changes, helped))
+            yield Trial(start, last, evaluations, gain, *means)
 
 
 GRID = tuple(product((0.7, 1.5, 3.0), (0.05, 0.2), (4, 8)))
-GAINS = (1.0, 1.4, 2.0, 2.8)
+GAINS = (1.0, 1.5, 2.2, 3.0)
 
 
 def best_of(trials: Sequence[Trial], most_db: float = 1.0) -> Trial:
@@ -122,26 +126,27 @@ def best_of(trials: Sequence[Trial], most_db: float = 1.0) -> Trial:
 class Labels:
     """LPIPS and PSNR of every budget on numbered random patches, (n, CLASSES) each; kept in one file, resumable.
 
-    Patch i is drawn by a generator seeded with i, so the file holds figures only and can be continued at any time.
+    Patch i is drawn by a generator seeded with i, so the file holds figures only and can be continued at any time; by
+    another model or other budgets (`bundle`) it is begun anew.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, bundle: Bundle) -> None:
+        self.file, self.budgets = file, bundle.budgets
+        self.made_by = f"{bundle.hash} {bundle.process} {bundle.budgets}"
         self.lpips = self.psnr = torch.zeros(0, CLASSES)
-        if file.exists():
-            table = torch.load(file, weights_only=True)
+        if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
             self.lpips, self.psnr = table["lpips"], table["psnr"]
 
     def __len__(self) -> int:
         return len(self.lpips)
 
-    def extend(self, sampler: Sampler, lpips: LPIPS, budgets: Sequence[Budget], batches: Batches) -> None:
+    def extend(self, sampler: Sampler, lpips: LPIPS, batches: Batches) -> None:
         """Label the next `batches.size` patches and save."""
         clean, noisy = patches(range(len(self), len(self) + batches.size), batches)
         r = sampler.reconstruct(noisy).clamp(0, 1)
         truth = lpips.features(clean)
         distances, fidelities = [], []
-        for budget in budgets:
+        for budget in self.budgets:
             plan = budget.plan(sampler.process.spec.last, budget.evaluations)
             gain = sampler.process.spec.gain
             y = (r + gain * sampler.generate(noisy, r, plan, seed=len(self))).clamp(0, 1) if plan else r
@@ -150,7 +155,7 @@ class Labels:
         self.lpips = torch.cat([self.lpips, torch.stack(distances, dim=1).float()])
         self.psnr = torch.cat([self.psnr, torch.stack(fidelities, dim=1).float()])
         part = self.file.with_suffix(".part")
-        torch.save({"lpips": self.lpips, "psnr": self.psnr}, part)
+        torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
         os.replace(part, self.file)
 
 

@@ -1,6 +1,7 @@
 """Training learns, is taken up where it stopped with the same bits, and stops on what is no number."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -120,11 +121,12 @@ def test_stage_three_labels_searches_and_learns(paths, tmp_path):
     assert [t.evaluations for t in trials] == [2] * len(GAINS) + [3] * len(GAINS)
     assert best_of(trials, most_db=1e9).lpips == min(t.lpips for t in trials)
     assert best_of(trials, most_db=-1e9).dpsnr == max(t.dpsnr for t in trials)
-    budgets = ladder(2.0, 3, 0.1)
-    labels = Labels(tmp_path / "labels.pt")
-    labels.extend(sampler, lpips, budgets, batches)
-    again = Labels(tmp_path / "labels.pt")
-    again.extend(sampler, lpips, budgets, batches)
+    bundle = replace(random_bundle(), budgets=ladder(2.0, 3, 0.1))
+    labels = Labels(tmp_path / "labels.pt", bundle)
+    labels.extend(sampler, lpips, batches)
+    again = Labels(tmp_path / "labels.pt", bundle)
+    again.extend(sampler, lpips, batches)
+    assert len(Labels(tmp_path / "labels.pt", random_bundle())) == 0, "other budgets, other labels"
     assert again.lpips.shape == (4, 11)
     assert torch.equal(again.lpips[:2], labels.lpips)
     _, progress = trained(lambda: Control(ControllerSpec((4,) * 8), again, batches), tmp_path, 3)

@@ -130,17 +130,17 @@ class Session:
         for trial in stage3.search_schedule(sampler, lpips, pairs, stage3.GRID):
             trials.append(trial)
             say(f"start {trial.start}  last {trial.last}  {trial.evaluations} evaluations  gain {trial.gain}  "
-                f"LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB")  # fmt: skip
+                f"LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  helps {trial.share:.0%}")  # fmt: skip
         best = stage3.best_of(trials)
         process, budgets = stage3.with_schedule(bundle.process, best)
         return replace(bundle, process=process, budgets=budgets).with_provenance("schedule", {**best.__dict__})
 
     def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
         (self.run / "controller").mkdir(parents=True, exist_ok=True)
-        labels = stage3.Labels(self.run / "controller" / "labels.pt")
+        labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
         sampler = stage3.Sampler(bundle, batches.device)
         while len(labels) < patches:
-            labels.extend(sampler, lpips, bundle.budgets, batches)
+            labels.extend(sampler, lpips, batches)
             if len(labels) % 40 == 0:
                 say(f"{len(labels)} of {patches} patches labelled")
         return labels
