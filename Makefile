@@ -7,7 +7,8 @@ TORCH ?= torch==2.13.0
 MODEL ?= rng-s
 DEMO ?= demo
 
-PYTHONS = $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+# python3 first: what a machine calls so is what its owner meant
+PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 RUN = $(VENV)/bin/python -m
 PIP = $(RUN) pip --disable-pip-version-check install
