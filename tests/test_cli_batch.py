@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rngcli import images
 from rngcli.checkpoint import save
 from rngcli.cli import main
 from tests.tiny import identity_bundle, random_bundle
@@ -219,3 +220,15 @@ def test_a_model_that_cannot_do_what_is_asked_leaves_no_trace(photos, rng, tmp_p
     assert done.code == 3, "it has no generator"
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_stderr_is_for_people_not_for_what_pillow_warns_of(rng, tmp_path, recwarn):
+    truncated = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0"
+    path = tmp_path / "a.avif"
+    Image.new("RGB", (20, 20)).save(path, exif=truncated)
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        images.read(path)
+    recwarn.clear()
+    done = rng(path, tmp_path / "b.avif", "--detail", "0")
+    assert done.code == 0
+    assert not [warning for warning in recwarn if "PIL" in warning.filename]

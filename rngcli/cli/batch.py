@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -29,6 +30,8 @@ _REFUSED = {
 
 def run(settings: Settings) -> Exit:
     """Denoise as the settings say; the exit code. SIGTERM ends it as Ctrl-C does."""
+    # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
+    warnings.filterwarnings("ignore", module="PIL")
     with Teller(settings.json, settings.quiet, settings.log) as tell, terminable():
         try:
             settings.check()
