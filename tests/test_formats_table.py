@@ -147,7 +147,7 @@ def seen_by_tifffile(data: bytes) -> Seen:
 
 
 def developed(data: bytes) -> np.ndarray:
-    """A raw by LibRaw, under the settings that rng promises; of a scanner, whose white LibRaw takes for lower than it is."""
+    """A raw by LibRaw under the settings that rng promises; a scanner's, whose white LibRaw takes for too low."""
     with rawpy.imread(io.BytesIO(data)) as raw:
         return raw.postprocess(
             use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0, output_bps=16, user_sat=65535
@@ -294,8 +294,8 @@ A picture of every format is read, denoised with `--detail 0` under a model that
 every cell is what independent readers then find. Made by `python -m tests.test_formats_table`, compared by the tests.
 
 The ICC column is a picture in a space wider than sRGB, there and back. EXIF is kept where every tag is the same, or was
-a statement on the old file (software, size) and is true of the new one. The raw's pixels are compared with LibRaw's. Left out of a raw is what describes the camera's own
-preview (its profile) or names places in the old file (the maker note).
+a statement on the old file (software, size) and is true of the new one. The raw's pixels are compared with LibRaw's;
+left out of it is what describes the camera's preview (its profile) or names places in the old file (the maker note).
 
 | format | {" | ".join(COLUMNS)} |
 |---{"|---" * len(COLUMNS)}|
