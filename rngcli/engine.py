@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import PictureError
-from .pipeline import CONTEXT, TILE, Pipeline, Request
+from .pipeline import CONTEXT, TILE, WIDE, Pipeline, Request
 from .scheduler import Scheduler, TileState
 from .tiling import Canvas, Grid
 
@@ -101,7 +101,7 @@ def _tiles(number: int, grid: Grid) -> list[TileState]:
 def _seen_by(tile: TileState, pictures: dict[int, _Picture]) -> np.ndarray:
     """The tile's pixels with their context; black where the picture has failed already."""
     if tile.image not in pictures:
-        return np.zeros((TILE + 2 * CONTEXT, TILE + 2 * CONTEXT, 3), np.float32)
+        return np.zeros((WIDE, WIDE, 3), np.float32)
     picture = pictures[tile.image]
     return picture.grid.crop(picture.job.pixels, tile.index, CONTEXT)
 

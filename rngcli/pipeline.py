@@ -20,7 +20,8 @@ from .noise import gaussian_field
 from .scheduler import TileState
 
 TILE = 256  # [px], the paper's
-CONTEXT = 16  # more pixels on every side that the reconstruction sees and the diffusion does not
+CONTEXT = 16  # more pixels on every side that the networks see: without them, generated detail shows a faint grid
+WIDE = TILE + 2 * CONTEXT
 BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
 
 
@@ -53,9 +54,9 @@ class Pipeline:
         self.unet = bundle.unet and self._copy(bundle.unet, self.dtype)
         # In float32 everywhere: it is small, and a rounding must not tip a tile into another budget.
         self.controller = bundle.controller and self._copy(bundle.controller, torch.float32)
-        self.noisy = self._tiles(self.slots, TILE)  # x
-        self.reconstruction = self._tiles(self.slots, TILE)  # r(x)
-        self.residual = self._tiles(self.slots, TILE)  # d̃_t
+        self.noisy = self._tiles(self.slots)  # x
+        self.reconstruction = self._tiles(self.slots)  # r(x)
+        self.residual = self._tiles(self.slots)  # d̃_t
 
     def _copy(self, net: Net, dtype: torch.dtype) -> Net:
         """The bundle's networks stay as they are: they may serve another pipeline at another precision."""
@@ -66,9 +67,9 @@ class Pipeline:
         del self.noisy, self.reconstruction, self.residual, self.nafnet, self.unet, self.controller
         return Pipeline(self.bundle, str(self.device), self.precision, max(1, self.capacity // 2))
 
-    def _tiles(self, n: int, side: int) -> Tensor:
-        """Zeros (n, 3, side, side) float32 on the device."""
-        return torch.zeros(n, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last)
+    def _tiles(self, n: int) -> Tensor:
+        """Zeros (n, 3, WIDE, WIDE) float32 on the device."""
+        return torch.zeros(n, 3, WIDE, WIDE, device=self.device).contiguous(memory_format=torch.channels_last)
 
     def require(self, request: Request) -> None:
         """ModelError where the bundle lacks a network that `request` needs."""
@@ -85,14 +86,14 @@ class Pipeline:
     def start(self, tiles: Sequence[TileState], pixels: Sequence[np.ndarray], request: Request) -> None:
         """Reconstruct at most `capacity` tiles that have just got their slots, and set each one's plan.
 
-        pixels: for each tile (TILE + 2·CONTEXT, same, 3) float32 in [0, 1].
+        pixels: for each tile (WIDE, WIDE, 3) float32 in [0, 1].
         """
-        wide = self._tiles(self.capacity, TILE + 2 * CONTEXT)
+        wide = self._tiles(self.capacity)
         for row, picture in enumerate(pixels):
             wide[row] = torch.from_numpy(picture).permute(2, 0, 1)
         slots = [tile.slot for tile in tiles]
-        self.noisy[slots] = _middle(wide)[: len(tiles)]
-        self.reconstruction[slots] = _middle(self.nafnet(wide))[: len(tiles)]
+        self.noisy[slots] = wide[: len(tiles)]
+        self.reconstruction[slots] = self.nafnet(wide)[: len(tiles)]
         for tile, budget in zip(tiles, self._budgets(_middle(wide), request), strict=False):
             tile.plan = budget.plan(self.bundle.process.last, request.max_steps)
         self._begin([tile for tile in tiles if tile.plan], request.seed)
@@ -112,8 +113,8 @@ class Pipeline:
             self.residual[[tile.slot for tile in tiles]] = self.process.begin(levels, noise)
 
     def _noise(self, tiles: Sequence[TileState], step: int | Tensor, seed: int) -> Tensor:
-        origins = torch.tensor([tile.origin for tile in tiles])
-        return gaussian_field(seed, step, origins, TILE, device=self.device)
+        origins = torch.tensor([tile.origin for tile in tiles]) - CONTEXT
+        return gaussian_field(seed, step, origins, WIDE, device=self.device)
 
     def _levels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
@@ -133,7 +134,7 @@ class Pipeline:
         self.residual[slots] = self.process.step(d_t, self._predict(slots, now), now, after, noise)
 
     def _predict(self, slots: list[int], levels: Tensor) -> Tensor:
-        """The generator's answers for these slots, (len(slots), 3, TILE, TILE) float32."""
+        """The generator's answers for these slots, (len(slots), 3, WIDE, WIDE) float32."""
         unet: UNet = self.unet  # type: ignore[assignment]
         missing = self.capacity - len(slots)
         index = slots + slots[:1] * missing
@@ -149,12 +150,12 @@ class Pipeline:
         if tile.plan:
             process = self.bundle.process
             picture = picture + detail * process.gain * process.sigma_d * self.residual[tile.slot]
-        return picture.permute(1, 2, 0).cpu().numpy()
+        return _middle(picture).permute(1, 2, 0).cpu().numpy()
 
 
 def _middle(wide: Tensor) -> Tensor:
-    """Without the context, (N, 3, TILE, TILE)."""
-    return wide[:, :, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
+    """Without the context, (…, TILE, TILE)."""
+    return wide[..., CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
 
 
 def default_capacity(device: torch.device) -> int:

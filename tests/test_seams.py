@@ -40,5 +40,5 @@ def test_tile_borders_have_the_gradient_of_elsewhere(noisy, request_):
 def test_the_measure_sees_a_seam():
     grid = Grid(HEIGHT, WIDTH, TILE)
     picture = np.random.default_rng(1).normal(0.5, 0.01, (HEIGHT, WIDTH, 3))
-    picture[:, grid.x.start(2) + 16 :] += 0.02
+    picture[:, grid.x.start(2) + 16 :] += 0.05
     assert border_ratio(picture, grid.x, 1) > 1.02

@@ -68,11 +68,10 @@ def _calls(pipeline: Any) -> tuple[Callable[[], None], Callable[[], None]]:
     """A full start and a full step of `pipeline` on noise."""
     import numpy as np
 
-    from ..pipeline import CONTEXT, TILE, Request
+    from ..pipeline import WIDE, Request
     from ..scheduler import TileState
 
-    side = TILE + 2 * CONTEXT
-    pixels = [np.random.default_rng(i).random((side, side, 3), np.float32) for i in range(pipeline.capacity)]
+    pixels = [np.random.default_rng(i).random((WIDE, WIDE, 3), np.float32) for i in range(pipeline.capacity)]
     tiles = [TileState(0, i, slot=i) for i in range(pipeline.capacity)]
 
     def start() -> None:
