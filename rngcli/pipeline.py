@@ -34,6 +34,11 @@ class Request:
     detail: float = 1.0  # the share of the generated residual that is added, in [0, 1]
     seed: int = 0
 
+    @property
+    def generates(self) -> bool:
+        """Whether the generator can be needed at all."""
+        return self.detail != 0 and self.steps != 0 and self.max_steps != 0
+
 
 class Pipeline:
     """Networks on a device, and slots for `slots` tiles, allocated once: memory does not depend on the pictures.
@@ -73,7 +78,7 @@ class Pipeline:
 
     def require(self, request: Request) -> None:
         """ModelError where the bundle lacks a network that `request` needs."""
-        if request.detail == 0 or request.steps == 0 or request.max_steps == 0:
+        if not request.generates:
             return
         if self.unet is None:
             raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
@@ -99,7 +104,7 @@ class Pipeline:
         self._begin([tile for tile in tiles if tile.plan], request.seed)
 
     def _budgets(self, noisy: Tensor, request: Request) -> list[Budget]:
-        if request.detail == 0 or request.steps == 0 or request.max_steps == 0:
+        if not request.generates:
             return [Budget(1.0, 0)] * len(noisy)
         if request.steps is not None:
             return [replace(self.bundle.budgets[-1], evaluations=request.steps)] * len(noisy)
