@@ -36,7 +36,9 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # In channels_last memory this permutation is a view, so no copy is made either way.
         nhwc = x.permute(0, 2, 3, 1)
-        return F.layer_norm(nhwc, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        # In the weights' format (float32 in training), out in the features': the fastest of the ways under autocast.
+        normal = F.layer_norm(nhwc.to(self.weight.dtype), self.weight.shape, self.weight, self.bias, self.eps)
+        return normal.to(x.dtype).permute(0, 3, 1, 2)
 
 
 def simple_gate(x: Tensor) -> Tensor:
@@ -62,9 +64,11 @@ class NAFBlock(nn.Module):
         self.conv5 = nn.Conv2d(c, c, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        # β and γ in the features' format: float32 ones would make every later tensor float32 under autocast.
+        beta, gamma = self.beta.to(x.dtype), self.gamma.to(x.dtype)
         z = simple_gate(self.conv2(self.conv1(self.norm1(x))))
-        y = x + self.beta * self.conv3(z * self.sca(z))
-        return y + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(y))))
+        y = x + beta * self.conv3(z * self.sca(z))
+        return y + gamma * self.conv5(simple_gate(self.conv4(self.norm2(y))))
 
 
 def upsample(channels: int) -> nn.Sequential:

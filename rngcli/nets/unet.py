@@ -82,9 +82,9 @@ class ConditionalNAFBlock(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale1, shift1, scale2, shift2 = self.modulation(level)[:, :, None, None].chunk(4, dim=1)
         z = simple_gate(self.conv2(self.conv1(self.norm1(x) * (1 + scale1) + shift1)))
-        y = x + self.beta * self.conv3(z)
+        y = x + self.beta.to(x.dtype) * self.conv3(z)
         z = simple_gate(self.conv4(self.norm2(y) * (1 + scale2) + shift2))
-        return y + self.gamma * self.conv5(z)
+        return y + self.gamma.to(x.dtype) * self.conv5(z)
 
 
 class Stage(nn.ModuleList):
