@@ -45,11 +45,11 @@ class Sampler:
     """Reconstruction and generation of whole batches that share one plan, for searches over plans."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
-        if bundle.unet is None:
+        if bundle.generator is None:
             raise ModelError("this model has no generator yet", "run `rng train generate` first")
         self.device, self.dtype = device, find_precision(device)
         self.nafnet = placed(deepcopy(bundle.nafnet), device, self.dtype)
-        self.unet = placed(deepcopy(bundle.unet), device, self.dtype)
+        self.generator = placed(deepcopy(bundle.generator), device, self.dtype)
         self.process = ResidualDiffusion(bundle.process)
 
     @torch.inference_mode()
@@ -60,11 +60,11 @@ class Sampler:
     @torch.inference_mode()
     def generate(self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int) -> Tensor:
         """The generated residual σ_d·d̃_0, without the gain; the noise is the same for every plan."""
-        condition = self.unet.condition(noisy, r).to(self.dtype)
+        condition = self.generator.condition(noisy, r)
         noise = torch.randn(r.shape, generator=torch.Generator(self.device).manual_seed(seed), device=self.device)
 
         def predict(d_t: Tensor, gamma: Tensor) -> Tensor:
-            return self.unet(d_t.to(self.dtype), condition, gamma).float()
+            return self.generator(d_t, condition, gamma).float()
 
         return self.process.spec.sigma_d * sample(self.process, predict, plan, channels_last(noise))
 

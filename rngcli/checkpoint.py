@@ -19,6 +19,7 @@ from .diffusion.residual import ProcessSpec
 from .diffusion.schedule import Budget, ScheduleSpec
 from .errors import ModelError
 from .nets.controller import Controller, ControllerSpec
+from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
 
@@ -30,8 +31,10 @@ SHIPPED = next((d for d in (Path(__file__).with_name("models"), Path(__file__).p
 NETWORKS: dict[str, tuple[type, type]] = {
     "nafnet": (NAFNetSpec, NAFNet),
     "unet": (UNetSpec, UNet),
+    "fusion": (FusionSpec, FusionNet),
     "controller": (ControllerSpec, Controller),
 }
+Generator = UNet | FusionNet
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Bundle:
     """The trained networks and all that is needed to run them; a stage not trained yet is None."""
 
     nafnet: NAFNet
-    unet: UNet | None = None
+    generator: Generator | None = None
     controller: Controller | None = None
     process: ProcessSpec = field(default_factory=ProcessSpec)
     budgets: tuple[Budget, ...] = ()
@@ -49,7 +52,8 @@ class Bundle:
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks that are there, by their names in the file."""
-        return {name: net for name in NETWORKS if (net := getattr(self, name)) is not None}
+        there = [net for net in (self.nafnet, self.generator, self.controller) if net is not None]
+        return {name: net for net in there for name, (_, kind) in NETWORKS.items() if isinstance(net, kind)}
 
     def with_provenance(self, stage: str, facts: Mapping[str, Any]) -> Bundle:
         """The same bundle with one stage's history added."""
@@ -144,7 +148,9 @@ def _assemble(header: Mapping[str, str], tensors: Mapping[str, Tensor], path: Pa
     process["schedule"] = ScheduleSpec(**process["schedule"])
     networks: dict[str, Any] = {name: _network(name, spec, tensors, path) for name, spec in specs.items()}
     return Bundle(
-        **networks,
+        networks["nafnet"],
+        networks.get("fusion", networks.get("unet")),
+        networks.get("controller"),
         process=ProcessSpec(**process),
         budgets=tuple(Budget(**b) for b in json.loads(header["budgets"])),
         provenance=json.loads(header["provenance"]),

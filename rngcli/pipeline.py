@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import Bundle
+from .checkpoint import Bundle, Generator
 from .device import Net, find_device, find_precision, placed
 from .diffusion.residual import ResidualDiffusion
 from .diffusion.schedule import Budget
 from .errors import ModelError
-from .nets.unet import UNet
 from .noise import gaussian_field
 from .scheduler import TileState
 
@@ -56,7 +55,7 @@ class Pipeline:
         self.slots = 1 if self.capacity == 1 else 2 * self.capacity
         self.process = ResidualDiffusion(bundle.process)
         self.nafnet = self._copy(bundle.nafnet, self.dtype)
-        self.unet = bundle.unet and self._copy(bundle.unet, self.dtype)
+        self.generator = bundle.generator and self._copy(bundle.generator, self.dtype)
         # In float32 everywhere: it is small, and a rounding must not tip a tile into another budget.
         self.controller = bundle.controller and self._copy(bundle.controller, torch.float32)
         self.noisy = self._tiles(self.slots)  # x
@@ -69,7 +68,7 @@ class Pipeline:
 
     def halved(self) -> Pipeline:
         """The same pipeline with half the capacity; this one's slots are let go first."""
-        del self.noisy, self.reconstruction, self.residual, self.nafnet, self.unet, self.controller
+        del self.noisy, self.reconstruction, self.residual, self.nafnet, self.generator, self.controller
         return Pipeline(self.bundle, str(self.device), self.precision, max(1, self.capacity // 2))
 
     def _tiles(self, n: int) -> Tensor:
@@ -80,7 +79,7 @@ class Pipeline:
         """ModelError where the bundle lacks a network that `request` needs."""
         if not request.generates:
             return
-        if self.unet is None:
+        if self.generator is None:
             raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
         if self.controller is None and request.steps is None:
             raise ModelError("this model has no step controller yet", "give --steps N, or `rng train controller`")
@@ -140,12 +139,12 @@ class Pipeline:
 
     def _predict(self, slots: list[int], levels: Tensor) -> Tensor:
         """The generator's answers for these slots, (len(slots), 3, WIDE, WIDE) float32."""
-        unet: UNet = self.unet  # type: ignore[assignment]
+        generator: Generator = self.generator  # type: ignore[assignment]
         missing = self.capacity - len(slots)
         index = slots + slots[:1] * missing
         levels = torch.cat([levels, levels[:1].expand(missing)])
-        condition = unet.condition(self.noisy[index], self.reconstruction[index])
-        answer = unet(self.residual[index].to(self.dtype), condition.to(self.dtype), levels)
+        condition = generator.condition(self.noisy[index], self.reconstruction[index])
+        answer = generator(self.residual[index], condition, levels)
         return answer[: len(slots)].float()
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from .diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d,
 from .diffusion.schedule import Budget
 from .errors import UsageError
 from .metrics.fidelity import psnr
+from .nets.fusion import FusionNet
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
 from .pool import Pool, is_held_out
@@ -118,14 +119,16 @@ class Generate:
 
     With `prediction="eps"` the loss has the paper's p = 1; with "v", p = 2: the absolute error's optimum is the
     conditional median, which shrinks a heavy-tailed residual towards zero, and detail is what would be lost.
+    Without a spec the generator is a FusionNet that starts from the reconstruction's weights.
     """
 
-    def __init__(self, spec: UNetSpec, process: ProcessSpec, nafnet: NAFNet, batches: Batches) -> None:
+    def __init__(self, spec: UNetSpec | None, process: ProcessSpec, nafnet: NAFNet, batches: Batches) -> None:
         self.batches = batches
         self.dtype = find_precision(batches.device)
         self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
         self.process = ResidualDiffusion(replace(process, sigma_d=self._sigma_d()))
-        self.net: nn.Module = placed(UNet(spec), batches.device)
+        net = UNet(spec) if spec else FusionNet.from_reconstruction(nafnet, self.process.spec.sigma_d)
+        self.net: nn.Module = placed(net, batches.device)
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rngcli.nets.controller import Controller, ControllerSpec
+from rngcli.nets.fusion import FusionNet, FusionSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
 from tests.tiny import GEN, NAF, scramble
@@ -95,3 +96,26 @@ def test_the_controller_is_the_papers_and_small():
     assert net(torch.rand(2, 3, 256, 256)).shape == (2, 11)
     assert sum(p.numel() for p in net.parameters()) < 0.05 * 5.3e6
     assert net.budget(torch.rand(3, 3, 64, 64)).shape == (3,)
+
+
+def test_a_fusion_net_starts_as_the_reconstruction_of_the_fused_picture():
+    nafnet = scramble(NAFNet(NAF))
+    net = FusionNet.from_reconstruction(nafnet, sigma_d=0.05)
+    rng = torch.Generator().manual_seed(0)
+    y = torch.rand(1, 3, 64, 64, generator=rng)
+    x = y + 0.1 * torch.randn(y.shape, generator=rng)
+    d_t, gamma = torch.randn(y.shape, generator=rng), torch.tensor([0.5])  # σ = 1, so z has noise of 0.05
+    v = net(d_t, net.condition(x, y), gamma)
+    found = y + 0.05 * (gamma.sqrt() * d_t - (1 - gamma).sqrt() * v)
+    z = y + 0.05 * d_t / gamma.sqrt()
+    # Precisions 1/0.1² and 1/0.05²: one part of x to four of z, but for what 17×17 samples say about x's noise.
+    torch.testing.assert_close(found, nafnet(0.2 * x + 0.8 * z), atol=0.02, rtol=0)
+
+
+def test_a_fusion_net_of_no_noise_in_x_trusts_x():
+    net = FusionNet(FusionSpec(4, (1,), 1, (1,), sigma_d=0.05))
+    torch.nn.init.zeros_(net.denoiser.ending.weight)
+    torch.nn.init.zeros_(net.denoiser.ending.bias)
+    x, d_t, gamma = torch.rand(1, 3, 32, 32), torch.randn(1, 3, 32, 32), torch.tensor([0.5])
+    v = net(d_t, net.condition(x, x), gamma)
+    torch.testing.assert_close(v, gamma.sqrt() * d_t / (1 - gamma).sqrt(), atol=1e-4, rtol=0)  # d̃_0 = 0

@@ -94,10 +94,10 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
         Trainer(None, TrainSpec(), None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("prediction", ["v", "eps"])
-def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, prediction):
+@pytest.mark.parametrize(("spec", "prediction"), [(GEN, "v"), (GEN, "eps"), (None, "v")])
+def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, spec, prediction):
     def make():
-        return Generate(GEN, ProcessSpec(prediction=prediction), random_bundle().nafnet, batches)
+        return Generate(spec, ProcessSpec(prediction=prediction), random_bundle().nafnet, batches)
 
     trainer, progress = trained(make, tmp_path, 30)
     task = trainer.task

@@ -54,7 +54,7 @@ def verify(name: Name = "rng-s") -> None:
     found, published = file_hash(path), path.with_suffix(".sha256")
     if published.is_file() and published.read_text().split()[0] != found:
         raise ModelError(f"{path} is not what was published (SHA-256 {found[:12]} …)", "install it again")
-    _run_one_tile(Pipeline(bundle, "cpu"), Request(steps=1 if bundle.unet else 0))
+    _run_one_tile(Pipeline(bundle, "cpu"), Request(steps=1 if bundle.generator else 0))
     known = "as published" if published.is_file() else "no published hash beside it"
     typer.echo(f"{path.stem}: whole, runs; SHA-256 {found[:12]} {known}")
 

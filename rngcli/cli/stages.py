@@ -57,15 +57,19 @@ class Session:
         facts = self._facts(trainer, batches) | {"loss": loss}
         checkpoint.save(bundle.with_provenance("reconstruct", facts), self.bundle_file)
 
-    def generate(self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float) -> None:
+    def generate(
+        self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float, network: str
+    ) -> None:
         batches, bundle = self._batches(crop, batch), checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
-        # Above σ ≈ 6 a residual of unit variance is drowned; no inference starts there, so no training is spent there.
-        process = ProcessSpec(schedule=ScheduleSpec(noisiest=1200))
-        task = Generate(self._specs()[1], process, bundle.nafnet, batches)
+        if network not in ("fusion", "unet"):
+            raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
+        # σ from 0.03 to 2.6: below, nothing is left to learn; above, a residual of unit variance is drowned.
+        process = ProcessSpec(schedule=ScheduleSpec(quietest=20, noisiest=900, crowding=2.0))
+        task = Generate(self._specs()[1] if network == "unet" else None, process, bundle.nafnet, batches)
         trainer = self._train("generate", task, TrainSpec(steps, minutes, lr), batches)
-        bundle = replace(bundle, unet=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
-        bundle = replace(bundle, budgets=stage3.ladder(3.0, 8, bundle.process.last))
+        bundle = replace(bundle, generator=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
+        bundle = replace(bundle, budgets=stage3.ladder(1.5, 6, bundle.process.last))
         checkpoint.save(bundle.with_provenance("generate", self._facts(trainer, batches)), self.bundle_file)
 
     def controller(

@@ -21,6 +21,10 @@ Batch = Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.
 Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
 Loss = Annotated[str, typer.Option(metavar="l1|rms", help="l1 learns faster; rms, at the end, gains a little PSNR.")]
+Network = Annotated[
+    str,
+    typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
+]
 Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
@@ -61,6 +65,7 @@ def generate(
     batch: Batch = 16,
     crop: Crop = 128,
     lr: Rate = 1e-3,
+    generator: Network = "fusion",
     size: Size = "s",
     device: Device = "auto",
     seed: Seed = 0,
@@ -70,7 +75,7 @@ def generate(
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
     from .stages import Session
 
-    Session(data, run, device, size, seed, compile).generate(steps, minutes, batch, crop, lr)
+    Session(data, run, device, size, seed, compile).generate(steps, minutes, batch, crop, lr, generator)
 
 
 @train.command()

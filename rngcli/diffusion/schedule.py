@@ -18,10 +18,12 @@ class ScheduleSpec:
     steps: int = 2000
     first: float = 1e-6
     last: float = 1e-2
-    noisiest: int = 2000  # steps above this one are never drawn in training
+    noisiest: int = 2000  # training draws steps from `quietest` …
+    quietest: int = 1
+    crowding: float = 1.0  # … to `noisiest`, evenly, or with 2.0 more of the quiet ones: t ∝ u**crowding
 
     def __post_init__(self) -> None:
-        if not (0 < self.first <= self.last < 1 and 1 <= self.noisiest <= self.steps):
+        if not (0 < self.first <= self.last < 1 and 1 <= self.quietest <= self.noisiest <= self.steps):
             raise ModelError(f"impossible noise schedule {self}", "the endpoints must lie in (0, 1)")
 
     def gammas(self) -> Tensor:
@@ -32,7 +34,8 @@ class ScheduleSpec:
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """(N,) float32 levels γ: a step t at random, then √γ uniform between √γ_t and √γ_{t−1} (WaveGrad; SR3)."""
         roots = self.gammas().sqrt().to(rng.device, torch.float32)
-        t = torch.randint(1, self.noisiest + 1, (n,), generator=rng, device=rng.device)
+        u = torch.rand(n, generator=rng, device=rng.device) ** self.crowding
+        t = (self.quietest + u * (self.noisiest - self.quietest + 1)).long().clamp(max=self.noisiest)
         low, high = roots[t], roots[t - 1]
         root = low + (high - low) * torch.rand(n, generator=rng, device=rng.device)
         return root.square().clamp(1e-6, 1 - 1e-6)

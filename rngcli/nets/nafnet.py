@@ -17,6 +17,7 @@ class NAFNetSpec:
     encoder: tuple[int, ...] = (2, 2, 4, 8)
     middle: int = 12
     decoder: tuple[int, ...] = (2, 2, 2, 2)
+    inputs: int = 3  # channels; what comes out is a correction of the first three
 
     @property
     def multiple(self) -> int:
@@ -86,7 +87,7 @@ class NAFNet(nn.Module):
         super().__init__()
         self.spec = spec
         c = spec.width
-        self.intro = nn.Conv2d(3, c, 3, padding=1)
+        self.intro = nn.Conv2d(spec.inputs, c, 3, padding=1)
         self.ending = nn.Conv2d(c, 3, 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         for blocks in spec.encoder:
@@ -114,4 +115,4 @@ class NAFNet(nn.Module):
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             features = decoder(up(features) + skips.pop())
         # Added in x's own number format: in bfloat16 the picture itself would be rounded to 8 bits.
-        return (self.ending(features) + noisy)[..., :h, :w]
+        return (self.ending(features) + noisy[:, :3])[..., :h, :w]

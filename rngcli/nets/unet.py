@@ -135,7 +135,7 @@ class UNet(nn.Module):
         level = self.level(gamma)
         # Colours around zero: the residual is zero-mean, so the condition should be as well.
         features = torch.cat([d_t, (condition - 0.5) * 2], dim=1)
-        features = self.intro(F.pixel_unshuffle(features, self.spec.patch))
+        features = self.intro(F.pixel_unshuffle(features, self.spec.patch).to(self.intro.weight.dtype))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             features = encoder(features, level)
