@@ -119,6 +119,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_hash(bundle: Bundle) -> str:
+    """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
+    digest = hashlib.sha256()
+    for net in (bundle.nafnet, bundle.generator):
+        for key, value in net.state_dict().items() if net else ():
+            digest.update(key.encode() + _for_disk(key, value).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def load(name_or_path: str | Path = DEFAULT) -> Bundle:
     """Read a bundle by name or path; the networks are in float32, in evaluation mode, on the CPU.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import EnvironmentFault, UsageError
 
@@ -54,3 +54,8 @@ def find_precision(device: torch.device, name: str = "auto") -> torch.dtype:
 def placed(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) -> Net:
     """`net` moved to a device and a number format, its weights laid out for channels-last pictures."""
     return net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Pictures (N, C, H, W), the same to the eye, laid out as (N, H, W, C): what convolutions are fastest on."""
+    return x.contiguous(memory_format=torch.channels_last)

@@ -16,8 +16,9 @@ LEVELS = [
     "nets diffusion images metrics tiling noise degrade scheduler device pool baselines",
     "checkpoint datasets report tree manifest stepmap",
     "pipeline training scoring",
-    "engine stages",
+    "engine stages search",
     "worker budgets evaluation demo",
+    "ablation",
     "cli",
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units.split()}

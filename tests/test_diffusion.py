@@ -30,7 +30,7 @@ def test_with_an_oracle_every_plan_returns_d0(prediction, steps):
     for plan in (Budget(3.0, steps).plan(0.05, steps), linear_plan(ScheduleSpec(), 100, steps)):
         assert len(plan) == steps
         # γ_T = 4.5e-5 multiplies float32's rounding by 1/√γ in the ε form: hence the tolerance.
-        torch.testing.assert_close(sample(process, oracle(process, x0), plan, noise), x0, atol=2e-3, rtol=0)
+        torch.testing.assert_close(sample(process, oracle(process, x0), plan, lambda: noise), x0, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])

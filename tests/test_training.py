@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.budgets import GAINS, Control, Labels, Sampler, best_of, ladder, patches, search_schedule
+from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import NoInputError, RngError, UsageError
 from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.controller import ControllerSpec
 from rngcli.pool import Pool, is_held_out
+from rngcli.search import ETAS, GAINS, Sampler, Way, best_of, gains_of_choices, search_schedule
 from rngcli.stages import Batches, Generate, Photographs, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, random_bundle
@@ -117,8 +118,9 @@ def test_stage_three_labels_searches_and_learns(paths, tmp_path):
     batches = Batches(Photographs.load(paths, 256), size=2)
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]
-    trials = list(search_schedule(sampler, lpips, pairs, ((1.0, 0.1, 2), (2.0, 0.1, 3))))
-    assert [t.evaluations for t in trials] == [2] * len(GAINS) + [3] * len(GAINS)
+    trials = list(search_schedule(sampler, lpips, pairs, (Way(1.0, 0.1, 2), Way(2.0, 0.1, 3))))
+    assert [t.way.evaluations for t in trials[: 2 * len(GAINS)]] == [2] * len(GAINS) + [3] * len(GAINS)
+    assert [t.way.eta for t in trials[2 * len(GAINS) :: len(GAINS)]] == list(ETAS)
     assert best_of(trials, most_db=1e9).lpips == min(t.lpips for t in trials)
     assert best_of(trials, most_db=-1e9).dpsnr == max(t.dpsnr for t in trials)
     bundle = replace(random_bundle(), budgets=ladder(2.0, 3, 0.1))
@@ -132,6 +134,9 @@ def test_stage_three_labels_searches_and_learns(paths, tmp_path):
     _, progress = trained(lambda: Control(ControllerSpec((4,) * 8), again, batches), tmp_path, 3)
     scores = progress[-1].scores
     assert scores["lpips_oracle"] <= scores["lpips"] + 1e-6
+    ratios = gains_of_choices(sampler, random_bundle(), lpips, pairs)
+    assert set(ratios) == {*GAINS, sampler.process.spec.gain}
+    assert len(set(ratios.values())) > 1, "the gain makes a difference where something is generated"
 
 
 def test_a_ladder_rises_in_noise_and_in_evaluations():

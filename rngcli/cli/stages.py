@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from .. import budgets as stage3
-from .. import checkpoint
+from .. import checkpoint, search
 from ..checkpoint import Bundle
 from ..degrade import DegradeSpec
 from ..device import find_device
@@ -82,8 +83,8 @@ class Session:
         torch.manual_seed(self.seed)
         task = stage3.Control(ControllerSpec(), labels, batches)
         trainer = self._train("controller", task, TrainSpec(steps, minutes, lr, ema=0.99), batches)
-        bundle = replace(bundle, controller=trainer.average)  # type: ignore[arg-type]
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
+        bundle = self._gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
         checkpoint.save(bundle.with_provenance("controller", facts), self.bundle_file)
 
     # --- the parts ---------------------------------------------------------------------------------------------
@@ -127,22 +128,40 @@ class Session:
         }
 
     def _schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
-        """The grid search over schedules, on held-out patches; its best by LPIPS goes into the bundle."""
-        sampler = stage3.Sampler(bundle, batches.device)
-        pairs = [batches.held_out(4, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
+        """The grid search over schedules, on held-out patches, unless it has been made for these very networks."""
+        weights = checkpoint.weights_hash(bundle)
+        if bundle.provenance.get("schedule", {}).get("weights") == weights:
+            return bundle
         trials = []
-        for trial in stage3.search_schedule(sampler, lpips, pairs, stage3.GRID):
+        for trial in search.search_schedule(search.Sampler(bundle, batches.device), lpips, self._pairs(batches, 8)):
             trials.append(trial)
-            say(f"start {trial.start}  last {trial.last}  {trial.evaluations} evaluations  gain {trial.gain}  "
-                f"LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  helps {trial.share:.0%}")  # fmt: skip
-        best = stage3.best_of(trials)
-        process, budgets = stage3.with_schedule(bundle.process, best)
-        return replace(bundle, process=process, budgets=budgets).with_provenance("schedule", {**best.__dict__})
+            say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
+                f"helps {trial.share:.0%}")  # fmt: skip
+        best = search.best_of(trials)
+        budgets = stage3.ladder(best.way.start, best.way.evaluations, best.way.last)
+        bundle = replace(bundle, process=search.with_way(bundle.process, best), budgets=budgets)
+        bundle = bundle.with_provenance("schedule", asdict(best) | {"weights": weights})
+        checkpoint.save(bundle, self.bundle_file)
+        return bundle
+
+    def _gain(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
+        """The gain that is best for what the controller chooses, on held-out patches."""
+        sampler = search.Sampler(bundle, batches.device)
+        ratios = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
+        say("  ".join(f"gain {gain}: LPIPS ×{ratio:.3f}" for gain, ratio in ratios.items()))
+        bundle = replace(bundle, process=replace(bundle.process, gain=min(ratios, key=ratios.__getitem__)))
+        return bundle.with_provenance("gain", {str(gain): round(ratio, 4) for gain, ratio in ratios.items()})
+
+    def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
+        """n held-out patches for each kind of noise that a schedule has to serve."""
+        return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
 
     def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
         (self.run / "controller").mkdir(parents=True, exist_ok=True)
         labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
-        sampler = stage3.Sampler(bundle, batches.device)
+        if not len(labels):  # new ones: what was learned from others is void
+            (self.run / "controller" / "state.pt").unlink(missing_ok=True)
+        sampler = search.Sampler(bundle, batches.device)
         while len(labels) < patches:
             labels.extend(sampler, lpips, batches)
             if len(labels) % 40 == 0:

@@ -83,16 +83,22 @@ class ResidualDiffusion:
 
 
 def sample(
-    process: ResidualDiffusion, predict: Callable[[Tensor, Tensor], Tensor], plan: Sequence[float], noise: Tensor
+    process: ResidualDiffusion,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    plan: Sequence[float],
+    draw: Callable[[], Tensor],
 ) -> Tensor:
-    """d̂_0 of a whole batch that shares one plan, for training and searches; deterministic steps only (η = 0).
+    """d̂_0 of a whole batch that shares one plan, for training and searches.
 
-    predict(d_t, γ) -> network's answer; plan: levels γ, noisiest first; noise (N, C, H, W) standard normal.
+    predict(d_t, γ) -> network's answer; plan: levels γ, noisiest first; draw() -> (N, C, H, W) standard normal, asked
+    for once where the steps are deterministic (η = 0), else once more a step.
     """
+    noise = draw()
     levels = [noise.new_full((len(noise),), gamma) for gamma in (*plan, 1.0)]
     d_t = process.begin(levels[0], noise) if plan else torch.zeros_like(noise)
     for gamma, gamma_next in pairwise(levels):
-        d_t = process.step(d_t, predict(d_t, gamma), gamma, gamma_next, torch.zeros_like(noise))
+        noise = draw() if process.spec.eta > 0 else torch.zeros_like(noise)
+        d_t = process.step(d_t, predict(d_t, gamma), gamma, gamma_next, noise)
     return d_t
 
 

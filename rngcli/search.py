@@ -1,0 +1,161 @@
+"""Which way back from the noise is best: the grid search over schedules, by LPIPS on held-out patches (paper §3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from .checkpoint import Bundle
+from .device import channels_last, find_precision, placed
+from .diffusion.residual import ProcessSpec, ResidualDiffusion, sample
+from .diffusion.schedule import Budget
+from .errors import ModelError
+from .metrics.fidelity import psnr
+from .metrics.lpips import LPIPS
+
+Pairs = Sequence[tuple[Tensor, Tensor]]  # batches of (clean, noisy), one for each kind of noise
+
+
+class Sampler:
+    """Reconstruction and generation of whole batches that share one plan, for searches over plans."""
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        if bundle.generator is None:
+            raise ModelError("this model has no generator yet", "run `rng train generate` first")
+        self.device, self.dtype = device, find_precision(device)
+        self.nafnet = placed(deepcopy(bundle.nafnet), device, self.dtype)
+        self.generator = placed(deepcopy(bundle.generator), device, self.dtype)
+        self.process = ResidualDiffusion(bundle.process)
+
+    @torch.inference_mode()
+    def reconstruct(self, noisy: Tensor) -> Tensor:
+        """r(x), float32."""
+        return self.nafnet(noisy)
+
+    @torch.inference_mode()
+    def generate(self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int, eta: float = 0.0) -> Tensor:
+        """The generated residual σ_d·d̃_0, without the gain; the noise is the same for every plan."""
+        condition = self.generator.condition(noisy, r)
+        rng = torch.Generator(self.device).manual_seed(seed)
+        process = ResidualDiffusion(replace(self.process.spec, eta=eta))
+
+        def predict(d_t: Tensor, gamma: Tensor) -> Tensor:
+            return self.generator(d_t, condition, gamma).float()
+
+        def draw() -> Tensor:
+            return channels_last(torch.randn(r.shape, generator=rng, device=self.device))
+
+        return process.spec.sigma_d * sample(process, predict, plan, draw)
+
+
+@dataclass(frozen=True)
+class Way:
+    """From which level to which, in how many evaluations, how randomly."""
+
+    start: float
+    last: float
+    evaluations: int
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way with one gain, and how it did where it helps; elsewhere the controller will choose nothing."""
+
+    way: Way
+    gain: float
+    lpips: float  # LPIPS over that of the reconstruction, mean over the kinds of noise: 0.75 is 25 % lower
+    dpsnr: float  # mean change in PSNR [dB]
+    share: float  # of the patches that it helps
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What does not change from trial to trial, for one kind of noise."""
+
+    clean: Tensor
+    noisy: Tensor
+    r: Tensor
+    truth: list[Tensor]
+    lpips: Tensor
+    psnr: Tensor
+
+    @classmethod
+    def of(cls, clean: Tensor, noisy: Tensor, sampler: Sampler, lpips: LPIPS) -> _Known:
+        r = sampler.reconstruct(noisy).clamp(0, 1)
+        truth = lpips.features(clean)
+        return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
+
+
+GRID = tuple(Way(*way) for way in product((0.35, 0.7, 1.4), (0.05, 0.15), (2, 4, 6)))
+ETAS = (0.5, 1.0)
+GAINS = (0.7, 1.0, 1.4, 2.0)
+
+
+def search_schedule(sampler: Sampler, lpips: LPIPS, pairs: Pairs, grid: Sequence[Way] = GRID) -> Iterator[Trial]:
+    """Every way of `grid`, then the best one with more randomness; each with every gain, which costs no sampling."""
+    known = [_Known.of(clean, noisy, sampler, lpips) for clean, noisy in pairs]
+    trials: list[Trial] = []
+    for way in grid:
+        trials += _try(way, sampler, lpips, known)
+        yield from trials[-len(GAINS) :]
+    best = best_of(trials).way
+    for eta in ETAS:
+        yield from _try(replace(best, eta=eta), sampler, lpips, known)
+
+
+def _try(way: Way, sampler: Sampler, lpips: LPIPS, known: Sequence[_Known]) -> list[Trial]:
+    plan = Budget(way.start, way.evaluations).plan(way.last, way.evaluations)
+    residuals = [sampler.generate(k.noisy, k.r, plan, seed=0, eta=way.eta) for k in known]
+    trials = []
+    for gain in GAINS:
+        rows = [_score(k, gain * d, lpips) for k, d in zip(known, residuals, strict=True)]
+        trials.append(Trial(way, gain, *(float(torch.stack(column).mean()) for column in zip(*rows, strict=True))))
+    return trials
+
+
+def _score(known: _Known, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor, Tensor]:
+    """(LPIPS ratio, changes in PSNR, which patches it helps), as an ideal controller would use it."""
+    y = (known.r + d).clamp(0, 1)
+    after = lpips.distance(lpips.features(y), known.truth)
+    helps = after < known.lpips
+    change = torch.where(helps, psnr(y, known.clean, 1.0) - known.psnr, 0.0)
+    return torch.minimum(after, known.lpips).sum() / known.lpips.sum(), change.mean(), helps.double().mean()
+
+
+def best_of(trials: Sequence[Trial], most_db: float = 1.0) -> Trial:
+    """The lowest LPIPS among the trials that cost at most `most_db` of PSNR; the cheapest in PSNR where none does."""
+    affordable = [trial for trial in trials if trial.dpsnr >= -most_db]
+    return min(affordable, key=lambda t: t.lpips) if affordable else max(trials, key=lambda t: t.dpsnr)
+
+
+def with_way(process: ProcessSpec, best: Trial) -> ProcessSpec:
+    """The process as a search's best trial asks for."""
+    return replace(process, last=best.way.last, eta=best.way.eta, gain=best.gain)
+
+
+def gains_of_choices(sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pairs) -> dict[float, float]:
+    """For each gain, LPIPS over the reconstruction's at the budgets that the bundle's own controller chooses.
+
+    The search's gain is an ideal controller's, who never errs; one that errs should add less.
+    """
+    if bundle.controller is None:
+        raise ModelError("this model has no step controller yet", "run `rng train controller`")
+    spec = sampler.process.spec
+    controller = placed(deepcopy(bundle.controller), sampler.device)
+    ratios = dict.fromkeys(sorted({*GAINS, spec.gain}), 0.0)
+    for clean, noisy in pairs:
+        known = _Known.of(clean, noisy, sampler, lpips)
+        chosen = [bundle.budgets[i] for i in controller.budget(noisy).tolist()]
+        plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
+        parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
+        d = torch.cat([sampler.generate(x, r, plan, 0, spec.eta) if plan else 0 * r for x, r, plan in parts])
+        for gain in ratios:
+            after = lpips.distance(lpips.features((known.r + gain * d).clamp(0, 1)), known.truth)
+            ratios[gain] += float(after.sum() / known.lpips.sum()) / len(pairs)
+    return ratios
