@@ -1,4 +1,4 @@
-"""One training loop for every stage: resumable, bounded by steps or minutes, with an average of the weights."""
+"""One training loop for every stage, on any number of ranks: resumable, bounded, with an average of the weights."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .device import bfloat16_pays
-from .errors import RngError, UsageError
+from .errors import EnvironmentFault, ModelError, RngError, UsageError
+from .interruption import Interruption
+from .ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,11 @@ class TrainSpec:
     ema: float = 0.999
     clip: float = 1.0  # gradient norm
     warmup: int = 100  # [steps]
-    accumulate: int = 1  # batches per optimiser step
+    accumulate: int = 1  # batches per optimiser step, on each rank
     seed: int = 0
     compile: bool = False
-    save_minutes: float = 4.0  # between checkpoints, each with a validation
+    save_minutes: float = 4.0  # between checkpoints, each with a validation …
+    overhead: float = 0.1  # … and longer where these would take more than this share of the time
 
     def progress(self, step: int, minutes: float) -> float:
         """The share of the run that is over, in [0, 1]."""
@@ -71,17 +75,29 @@ class Progress:
 
 
 def step_generator(seed: int, step: int, batch: int, device: torch.device) -> torch.Generator:
-    """Randomness belongs to the step: a resumed run draws what the unbroken one would have drawn."""
-    return torch.Generator(device).manual_seed(((seed * 1_000_003 + step) * 64 + batch) & (2**63 - 1))
+    """Randomness belongs to the step: a resumed run draws what the unbroken one would have drawn.
+
+    `batch` counts through the ranks, so that two ranks draw what one draws that accumulates two batches.
+    """
+    key = (seed * 1_000_003 + step) * 64 + batch % 64 + batch // 64 * 2_654_435_761
+    return torch.Generator(device).manual_seed(key & (2**63 - 1))
 
 
 class Trainer:
     """Optimiser, average and clock of one run; its whole state is one file."""
 
-    def __init__(self, task: Task, spec: TrainSpec, folder: Path) -> None:
+    def __init__(
+        self,
+        task: Task,
+        spec: TrainSpec,
+        folder: Path,
+        ranks: Ranks | None = None,
+        interruption: Interruption | None = None,
+    ) -> None:
         if spec.steps is None and spec.minutes is None:
             raise UsageError("training needs an end", "give --steps or --minutes")
         self.task, self.spec, self.folder = task, spec, folder
+        self.ranks, self.interruption = ranks or Ranks(), interruption or Interruption()
         self.device = next(task.net.parameters()).device
         self.average = deepcopy(task.net).eval().requires_grad_(False)
         self.forward: Callable[..., Any] = torch.compile(task.net) if spec.compile else task.net
@@ -89,6 +105,8 @@ class Trainer:
             task.net.parameters(), lr=spec.lr, betas=(0.9, 0.99), weight_decay=spec.weight_decay, fused=True
         )
         self.step, self.minutes = 0, 0.0
+        self._whole = True  # whether the state is one between two steps
+        self._saved_at, self._cost = time.monotonic(), 0.0  # [s] of the last checkpoint
         folder.mkdir(parents=True, exist_ok=True)
 
     # --- state -------------------------------------------------------------------------------------------------
@@ -98,18 +116,24 @@ class Trainer:
         return self.folder / "state.pt"
 
     def resume(self) -> bool:
-        """Continue where the run in `folder` stopped; False where there is none."""
+        """Continue where the run in `folder` stopped; False where there is none. Raises ModelError for another's."""
         if not self.state_file.exists():
             return False
-        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        self.task.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.minutes = state["step"], state["minutes"]
+        try:
+            state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+            self.task.net.load_state_dict(state["net"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.minutes = state["step"], state["minutes"]
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            remedy = "give the --size that it was begun with, or another --run"
+            raise ModelError(f"{self.state_file} is no state of this network", remedy) from error
         return True
 
     def save(self) -> None:
-        """Write the state whole or not at all."""
+        """Write the state whole or not at all; rank 0 alone, since all ranks hold the same."""
+        if not self.ranks.first:
+            return
         state = {
             "net": self.task.net.state_dict(),
             "average": self.average.state_dict(),
@@ -127,26 +151,41 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16) if bfloat16_pays(self.device) else nullcontext()
 
     def train_step(self) -> float:
-        """One optimiser step; returns its loss."""
+        """One optimiser step; returns its loss, the mean over its batches on all ranks."""
         lr = self.spec.learning_rate(self.step, self.minutes)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.task.net.train()
-        total = 0.0
-        for batch in range(self.spec.accumulate):
-            rng = step_generator(self.spec.seed, self.step, batch, self.device)
-            with self._autocast():
-                loss = self.task.loss(self.forward, rng) / self.spec.accumulate
-            loss.backward()
-            total += loss.item()
-        if not math.isfinite(total):
-            raise RngError(f"the loss became {total} at step {self.step}", "lower --lr and resume from the last state")
-        nn.utils.clip_grad_norm_(self.task.net.parameters(), self.spec.clip)
+        loss = self._backward()
+        norm = float(nn.utils.clip_grad_norm_(self.task.net.parameters(), self.spec.clip))
+        for name, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                cause = f"the {name} became {value} at step {self.step}"
+                raise RngError(cause, "lower --lr and resume from the last state")
+        self._whole = False
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._follow()
         self.step += 1
-        return total
+        self._whole = True
+        return loss
+
+    def _backward(self) -> float:
+        """The gradients of the step's batches, averaged over the ranks; returns the mean loss."""
+        total = 0.0
+        for batch in range(self.spec.accumulate):
+            number = self.ranks.rank * self.spec.accumulate + batch
+            rng = step_generator(self.spec.seed, self.step, number, self.device)
+            with self._autocast():
+                loss = self.task.loss(self.forward, rng) / self.spec.accumulate
+            loss.backward()
+            total += loss.item()
+        # After the backward pass and on the bare network, where DDP would wrap it: torch.compile, the average and the
+        # state never learn of ranks. The loss goes along, so a rank whose loss is no number stops them all.
+        mean = torch.tensor([total], device=self.device)
+        gradients = [p.grad for p in self.task.net.parameters() if p.grad is not None]
+        self.ranks.average([*gradients, mean])
+        return mean.item()
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -160,27 +199,60 @@ class Trainer:
 
     # --- the run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Progress]:
-        """Train to the end of the spec; yields at each checkpoint, and once at the end. Saved also when interrupted."""
+    def run(self) -> Generator[Progress, None, None]:
+        """Train to the end of the spec; rank 0 yields at each checkpoint, and once at the end. Saved also at a failure.
+
+        A signal that `interruption` has held back ends it with KeyboardInterrupt, on every rank.
+        """
         losses: list[float] = []
-        last_save = time.monotonic()
+        self._begin_alike()
         try:
-            while self.spec.progress(self.step, self.minutes) < 1:
-                start = time.monotonic()
-                losses.append(self.train_step())
-                self.minutes += (time.monotonic() - start) / 60
-                if time.monotonic() - last_save > 60 * self.spec.save_minutes:
+            while True:
+                with self.interruption.held():
+                    if not self._goes_on():
+                        break
+                    start = time.monotonic()
+                    losses.append(self.train_step())
+                    self.minutes += (time.monotonic() - start) / 60
+                if self._is_due():
                     yield self._checkpoint(losses)
-                    losses, last_save = [], time.monotonic()
-        finally:
-            self.save()
-        yield self._checkpoint(losses)
+                    losses = []
+        except BaseException:  # Ctrl-C, and whoever no longer listens, too
+            if self._whole:
+                self.save()
+            raise
+        if self.ranks.first:
+            yield self._checkpoint(losses)
+
+    def _begin_alike(self) -> None:
+        (step,) = self.ranks.told(self.step)
+        if step != self.step:
+            cause = f"rank {self.ranks.rank} is at step {self.step}, but rank 0 at step {step:.0f}"
+            raise EnvironmentFault(cause, "put --run where all machines see it")
+        nets = (self.task.net, self.average)
+        self.ranks.copy_first([tensor for net in nets for tensor in (*net.parameters(), *net.buffers())])
+        self._saved_at = time.monotonic()
+
+    def _goes_on(self) -> bool:
+        """Whether another step is due: by rank 0's clock, and unless rank 0 was asked to stop."""
+        self.minutes, asked = self.ranks.told(self.minutes, float(self.interruption.asked))
+        if asked:
+            raise KeyboardInterrupt
+        return self.spec.progress(self.step, self.minutes) < 1
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint is; never where the run is about to end."""
+        wait = max(60 * self.spec.save_minutes, self._cost / self.spec.overhead)
+        return self.ranks.first and not self.interruption.asked and time.monotonic() - self._saved_at > wait
 
     def _checkpoint(self, losses: list[float]) -> Progress:
+        start = time.monotonic()
         self.save()
         mean = sum(losses) / len(losses) if losses else math.nan
         lr = self.spec.learning_rate(self.step, self.minutes)
         progress = Progress(self.step, self.minutes, mean, lr, self.task.validate(self.average))
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(progress.__dict__) + "\n")
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
         return progress

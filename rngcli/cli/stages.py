@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ from ..degrade import DegradeSpec
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import ScheduleSpec
-from ..errors import NoInputError, UsageError
+from ..errors import Interrupted, NoInputError, UsageError
 from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
 from ..stages import CAMERA, SIZES, Batches, Generate, Photographs, Reconstruct, gaussian
 from ..training import Task, Trainer, TrainSpec
 from ..tree import pictures_below
+from .running import Frame, PartDone, by_first
 
 
 @dataclass
 class Session:
-    """One run folder: `bundle.safetensors`, and a folder with state and log for each stage."""
+    """One run folder: `bundle.safetensors`, and a folder with state and log for each stage.
+
+    On several ranks, all train and rank 0 does the rest.
+    """
 
     data: Path
     run: Path
@@ -39,6 +44,11 @@ class Session:
     size: str
     seed: int
     compile: bool
+    accumulate: int = 1
+    frame: Frame = field(default_factory=Frame)
+
+    def __post_init__(self) -> None:
+        self.device = self.frame.ranks.device_name(self.device)
 
     @property
     def bundle_file(self) -> Path:
@@ -99,18 +109,27 @@ class Session:
             raise NoInputError(f"--data {self.data} is no folder", "give a folder of clean photographs")
         paths = list(pictures_below(self.data))
         photographs = Photographs.load(paths, crop, find_device(self.device))
-        say(f"{len(photographs.train)} pictures, {photographs.train.megapixels:.0f} Mpx; "
-            f"{len(photographs.held_out)} held out")  # fmt: skip
+        self.say(f"{len(photographs.train)} pictures, {photographs.train.megapixels:.0f} Mpx; "
+                 f"{len(photographs.held_out)} held out")  # fmt: skip
         return Batches(photographs, size, DegradeSpec())
 
     def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
         compile = self.compile and (batches.device.type != "cpu" or shutil.which("g++") is not None)
-        trainer = Trainer(task, replace(spec, seed=self.seed, compile=compile), self.run / stage)
+        spec = replace(spec, seed=self.seed, compile=compile, accumulate=self.accumulate)
+        trainer = Trainer(task, spec, self.run / stage, self.frame.ranks, self.frame.interruption)
         if trainer.resume():
-            say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
-        for progress in trainer.run():
-            scores = "  ".join(f"{name} {value:.4g}" for name, value in progress.scores.items())
-            say(f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}  {scores}")
+            self.say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
+        try:
+            with closing(trainer.run()) as run:  # closed at once, so that what is learned is saved at once
+                for progress in run:
+                    scores = "  ".join(f"{name} {value:.4g}" for name, value in progress.scores.items())
+                    self.say(f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}  {scores}")
+        except KeyboardInterrupt:
+            after = f"interrupted after step {trainer.step}"
+            raise Interrupted(after, "what is learned is saved; the same command goes on from there") from None
+        self.frame.ranks.leave()
+        if not self.frame.ranks.first:
+            raise PartDone  # the network is the same everywhere: rank 0 alone puts it into the bundle
         return trainer
 
     def _facts(self, trainer: Trainer, batches: Batches) -> dict[str, Any]:
@@ -118,7 +137,7 @@ class Session:
         return {
             "steps": trainer.step,
             "minutes": round(trainer.minutes, 1),
-            "batch": batches.size,
+            "batch": batches.size * self.accumulate * self.frame.ranks.size,
             "crop": batches.photographs.train.crop,
             "pictures": len(batches.photographs.train),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
@@ -127,6 +146,12 @@ class Session:
             "scores": trainer.task.validate(trainer.average),
         }
 
+    def say(self, line: str) -> None:
+        """One line for people, from rank 0."""
+        if self.frame.ranks.first:
+            say(line)
+
+    @by_first
     def _schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
         """The grid search over schedules, on held-out patches, unless it has been made for these very networks."""
         weights = checkpoint.weights_hash(bundle)
@@ -156,6 +181,7 @@ class Session:
         """n held-out patches for each kind of noise that a schedule has to serve."""
         return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
 
+    @by_first
     def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
         (self.run / "controller").mkdir(parents=True, exist_ok=True)
         labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)

@@ -13,12 +13,17 @@ train = typer.Typer(
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")]
 RunFolder = Annotated[
-    Path, typer.Option("--run", metavar="DIR", help="Where the run lives: its state, its log, its bundle.")
-]
+    Path,
+    typer.Option(
+        "--run", "--run-dir", metavar="DIR",
+        help="Where the run lives: its state, its log, its bundle. Under torchrun say --run-dir: --run is its own.",
+    ),
+]  # fmt: skip
 Steps = Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N optimiser steps in all.")]
 Minutes = Annotated[float | None, typer.Option(metavar="MIN", help="Stop after so many minutes of training in all.")]
 Batch = Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")]
 Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")]
+Accumulate = Annotated[int, typer.Option(metavar="N", min=1, help="Batches a step: as one of N times the crops.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
 Loss = Annotated[str, typer.Option(metavar="l1|rms", help="l1 learns faster; rms, at the end, gains a little PSNR.")]
 Network = Annotated[
@@ -41,6 +46,7 @@ def reconstruct(
     steps: Steps = None,
     minutes: Minutes = None,
     batch: Batch = 16,
+    accumulate: Accumulate = 1,
     crop: Crop = 128,
     lr: Rate = 1e-3,
     loss: Loss = "l1",
@@ -51,9 +57,12 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
+    from .running import framed
     from .stages import Session
 
-    Session(data, run, device, size, seed, compile).reconstruct(steps, minutes, batch, crop, lr, loss)
+    with framed() as frame:
+        session = Session(data, run, device, size, seed, compile, accumulate, frame)
+        session.reconstruct(steps, minutes, batch, crop, lr, loss)
 
 
 @train.command()
@@ -63,6 +72,7 @@ def generate(
     steps: Steps = None,
     minutes: Minutes = None,
     batch: Batch = 16,
+    accumulate: Accumulate = 1,
     crop: Crop = 128,
     lr: Rate = 1e-3,
     generator: Network = "fusion",
@@ -73,9 +83,12 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    from .running import framed
     from .stages import Session
 
-    Session(data, run, device, size, seed, compile).generate(steps, minutes, batch, crop, lr, generator)
+    with framed() as frame:
+        session = Session(data, run, device, size, seed, compile, accumulate, frame)
+        session.generate(steps, minutes, batch, crop, lr, generator)
 
 
 @train.command()
@@ -93,7 +106,9 @@ def controller(
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
+    from .running import framed
     from .stages import Session
 
-    session = Session(data, run, device, "s", seed, compile=False)
-    session.controller(steps, minutes, batch, lr, patches, lpips_weights)
+    with framed() as frame:
+        session = Session(data, run, device, "s", seed, compile=False, frame=frame)
+        session.controller(steps, minutes, batch, lr, patches, lpips_weights)

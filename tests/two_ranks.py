@@ -1,0 +1,46 @@
+"""What each of two ranks does in test_training_distributed: train, say what came of it, then fail on one rank only."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from rngcli.errors import RngError
+from rngcli.ranks import find_ranks
+from rngcli.stages import Batches, Photographs, Reconstruct
+from rngcli.training import Trainer, TrainSpec
+from tests.tiny import NAF
+
+SPEC = TrainSpec(steps=4, lr=3e-3, warmup=1)
+
+
+class Poisoned(Reconstruct):
+    """Its loss is no number from one step on, on rank 1."""
+
+    def loss(self, forward, rng):
+        loss = super().loss(forward, rng)
+        return loss * float("nan") if ranks.rank == 1 and failing.step == 2 else loss
+
+
+def main(photographs, out):
+    batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), size=2)
+    torch.manual_seed(ranks.rank)  # other weights on each rank, until training begins
+    trainer = Trainer(Reconstruct(NAF, batches), SPEC, out / "trained", ranks)
+    reports = list(trainer.run())
+    torch.save(
+        {"net": trainer.task.net.state_dict(), "average": trainer.average.state_dict(), "reports": len(reports)},
+        out / f"rank{ranks.rank}.pt",
+    )
+    global failing
+    failing = Trainer(Poisoned(NAF, batches), SPEC, out / "failed", ranks)
+    try:
+        list(failing.run())
+    except RngError as error:
+        (out / f"error{ranks.rank}.txt").write_text(f"{error}\n{ranks.speaks()}")
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    ranks = find_ranks()
+    assert ranks.device_name("cpu") == "cpu"
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
