@@ -110,6 +110,11 @@ class Reconstruct:
         return scores | {"input_camera": float(psnr(noisy, clean, data_range=1.0).mean())}
 
 
+# v's squared error counts an error of d̃_0 1/(1 − γ) times, without bound where there is hardly any noise left; this
+# bounds it (the idea of min-SNR weights, Hang et al. 2023).
+MOST_WEIGHT = 10.0
+
+
 class Generate:
     """Stage 2: the generator on the residuals that the frozen reconstruction leaves (paper eqs. 2 and 5).
 
@@ -145,7 +150,10 @@ class Generate:
         condition = self.net.condition(noisy, r)  # type: ignore[operator]
         answer = forward(self.process.corrupt(d0, gamma, noise), condition, gamma).float()
         error = answer - self.process.target(d0, gamma, noise)
-        return error.abs().mean() if self.process.spec.prediction == "eps" else error.square().mean()
+        if self.process.spec.prediction == "eps":
+            return error.abs().mean()
+        weight = (MOST_WEIGHT * (1 - gamma)).clamp(max=1)
+        return (weight * error.square().mean(dim=(1, 2, 3))).mean()
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
