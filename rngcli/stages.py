@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,46 +19,78 @@ from .metrics.fidelity import psnr
 from .nets.fusion import FusionNet
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
-from .pool import Pool, is_held_out
+from .pool import Pool, Source, is_held_out, large_enough
 
 
 @dataclass
 class Photographs:
-    """The training pictures and the held-out ones, on one device."""
+    """The training pictures, or pairs, and the held-out ones, on one device."""
 
     train: Pool
     held_out: Pool
 
     @classmethod
-    def load(cls, paths: Sequence[Path], crop: int, device: torch.device | str = "cpu") -> Photographs:
-        """Decode all of `paths`; the held-out slice is chosen by name, and is the first picture where that is empty."""
-        held_out = [p for p in paths if is_held_out(p)] or list(paths[:1])
-        train = [p for p in paths if p not in set(held_out)] or list(paths)
+    def load(cls, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu") -> Photographs:
+        """Decode what is large enough; the held-out slice is chosen by name, and is the first where that is empty."""
+        sources = large_enough(sources, crop)
+        held_out = [source for source in sources if is_held_out(source)] or sources[:1]
+        train = [source for source in sources if source not in set(held_out)] or sources
         return cls(Pool(train, crop, device), Pool(held_out, crop, device))
+
+    @property
+    def clean(self) -> Photographs:
+        """Of pairs, the clean sides as photographs."""
+        return Photographs(self.train.clean, self.held_out.clean)
 
 
 @dataclass
 class Batches:
-    """Where a stage's batches come from: photographs, how many crops at a time, how they are degraded."""
+    """Where a stage's batches come from: photographs, how many crops at a time, how they are degraded; real pairs."""
 
     photographs: Photographs
     size: int = 16
     noise: DegradeSpec = field(default_factory=DegradeSpec)
+    pairs: Photographs | None = None
+    pairs_share: float = 0.5  # of a batch, where there are pairs
 
     @property
     def device(self) -> torch.device:
         return self.photographs.train.device
 
+    @property
+    def real(self) -> int:
+        """How many crops of a batch come from real pairs."""
+        return round(self.pairs_share * self.size) if self.pairs else 0
+
     def draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(clean y, noisy x), (size, 3, crop, crop) each, fresh from the training pictures."""
-        clean = self.photographs.train.sample(self.size, rng)
-        return channels_last(clean), channels_last(degrade(clean, self.noise, rng))
+        """(clean y, noisy x), (size, 3, crop, crop) each, fresh: degraded photographs, then real pairs."""
+        parts = []
+        if self.real < self.size:
+            clean = self.photographs.train.sample(self.size - self.real, rng)
+            parts.append((clean, degrade(clean, self.noise, rng)))
+        if self.pairs and self.real:
+            parts.append(_sides(self.pairs.train.sample(self.real, rng)))
+        clean, noisy = (channels_last(torch.cat(side)) for side in zip(*parts, strict=True))
+        return clean, noisy
 
     def held_out(self, n: int, noise: DegradeSpec) -> tuple[Tensor, Tensor]:
         """n fixed pairs from the held-out pictures; the same at every call."""
         rng = torch.Generator(self.device).manual_seed(0)
         clean = self.photographs.held_out.sample(n, rng)
         return channels_last(clean), channels_last(degrade(clean, noise, rng))
+
+    def held_out_pairs(self, n: int) -> tuple[Tensor, Tensor] | None:
+        """n fixed crops (clean, noisy) of the held-out real pairs, if there are any."""
+        if not self.pairs:
+            return None
+        clean, noisy = _sides(self.pairs.held_out.sample(n, torch.Generator(self.device).manual_seed(0)))
+        return channels_last(clean), channels_last(noisy)
+
+
+def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy and clean in six channels (N, 6, H, W) -> (clean, noisy)."""
+    noisy, clean = pairs.chunk(2, dim=1)
+    return clean, noisy
 
 
 def gaussian(sigma: float) -> DegradeSpec:
@@ -101,13 +132,18 @@ class Reconstruct:
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """PSNR at σ = 25 and 50, and for camera noise beside the input's [dB]."""
+        """PSNR at σ = 25 and 50, and for camera noise and for real pairs beside the input's [dB]."""
+        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA}
+        batches = {name: self.batches.held_out(32, noise) for name, noise in kinds.items()}
+        if pairs := self.batches.held_out_pairs(32):
+            batches["pairs"] = pairs
         scores = {}
-        for name, noise in (("25", gaussian(25)), ("50", gaussian(50)), ("camera", CAMERA)):
-            clean, noisy = self.batches.held_out(32, noise)
+        for name, (clean, noisy) in batches.items():
             restored = torch.cat([net(part) for part in noisy.split(8)])
             scores[f"psnr_{name}"] = float(psnr(restored.clamp(0, 1), clean, data_range=1.0).mean())
-        return scores | {"input_camera": float(psnr(noisy, clean, data_range=1.0).mean())}
+            if name in ("camera", "pairs"):
+                scores[f"input_{name}"] = float(psnr(noisy, clean, data_range=1.0).mean())
+        return scores
 
 
 # v's squared error counts an error of d̃_0 1/(1 − γ) times, without bound where there is hardly any noise left; this

@@ -17,11 +17,13 @@ from torch import Tensor
 from .. import budgets as stage3
 from .. import checkpoint, search
 from ..checkpoint import Bundle
+from ..datasets import matched
 from ..degrade import DegradeSpec
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import ScheduleSpec
 from ..errors import Interrupted, NoInputError, UsageError
+from ..images import RAW_SUFFIXES
 from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
@@ -38,13 +40,15 @@ class Session:
     On several ranks, all train and rank 0 does the rest.
     """
 
-    data: Path
+    data: Path | None
     run: Path
     device: str
     size: str
     seed: int
     compile: bool
     accumulate: int = 1
+    pairs: tuple[Path, Path] | None = None
+    pairs_share: float = 0.5
     frame: Frame = field(default_factory=Frame)
 
     def __post_init__(self) -> None:
@@ -105,13 +109,34 @@ class Session:
         return SIZES[self.size]
 
     def _batches(self, crop: int, size: int) -> Batches:
-        if not self.data.is_dir():
-            raise NoInputError(f"--data {self.data} is no folder", "give a folder of clean photographs")
-        paths = list(pictures_below(self.data))
-        photographs = Photographs.load(paths, crop, find_device(self.device))
-        self.say(f"{len(photographs.train)} pictures, {photographs.train.megapixels:.0f} Mpx; "
-                 f"{len(photographs.held_out)} held out")  # fmt: skip
-        return Batches(photographs, size, DegradeSpec())
+        pairs = self._real_pairs(*self.pairs, crop) if self.pairs else None
+        if self.data:
+            photographs, share = self._photographs(self.data, crop), self.pairs_share
+        elif pairs:
+            photographs, share = pairs.clean, 1.0
+        else:
+            raise UsageError("there is nothing to learn from", "give --data DIR, or --pairs NOISY CLEAN")
+        batches = Batches(photographs, size, DegradeSpec(), pairs, share)
+        if pairs and 0 < share < 1 and batches.real in (0, size):
+            raise UsageError(f"--pairs-share {share:g} of {size} crops is {batches.real}", "give a larger --batch")
+        return batches
+
+    def _photographs(self, folder: Path, crop: int) -> Photographs:
+        if not folder.is_dir():
+            raise NoInputError(f"--data {folder} is no folder", "give a folder of clean photographs")
+        developed = [path for path in pictures_below(folder) if path.suffix.lower() not in RAW_SUFFIXES]
+        return self._told("pictures", Photographs.load(developed, crop, find_device(self.device)))
+
+    def _real_pairs(self, noisy: Path, clean: Path, crop: int) -> Photographs:
+        pairs, problems = matched(noisy, clean)
+        if problems:
+            more = f", nor have {len(problems) - 1} more" if problems[1:] else ""
+            raise NoInputError(f"{problems[0]}{more}", "give each picture its partner, or leave it out")
+        return self._told("pairs", Photographs.load(list(pairs.values()), crop, find_device(self.device)))
+
+    def _told(self, what: str, loaded: Photographs) -> Photographs:
+        self.say(f"{len(loaded.train)} {what}, {loaded.train.megapixels:.0f} Mpx; {len(loaded.held_out)} held out")
+        return loaded
 
     def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
         compile = self.compile and (batches.device.type != "cpu" or shutil.which("g++") is not None)
@@ -134,7 +159,8 @@ class Session:
 
     def _facts(self, trainer: Trainer, batches: Batches) -> dict[str, Any]:
         device = batches.device
-        return {
+        real = {"pairs": len(batches.pairs.train), "pairs_share": batches.pairs_share} if batches.pairs else {}
+        return real | {
             "steps": trainer.step,
             "minutes": round(trainer.minutes, 1),
             "batch": batches.size * self.accumulate * self.frame.ranks.size,

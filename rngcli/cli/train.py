@@ -12,6 +12,17 @@ train = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")]
+DataToo = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder of clean photographs.")]
+Pairs = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        metavar="NOISY CLEAN",
+        help="Folders of real pairs, matched by name, beside --data or instead; one folder twice, as SIDD has them.",
+    ),
+]
+PairsShare = Annotated[
+    float, typer.Option(metavar="0..1", min=0, max=1, help="Of each batch: real pairs, the rest of --data degraded.")
+]
 RunFolder = Annotated[
     Path,
     typer.Option(
@@ -41,8 +52,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Tracebacks.")]
 
 @train.command()
 def reconstruct(
-    data: Data,
     run: RunFolder,
+    data: DataToo = None,
+    pairs: Pairs = None,
+    pairs_share: PairsShare = 0.5,
     steps: Steps = None,
     minutes: Minutes = None,
     batch: Batch = 16,
@@ -61,14 +74,16 @@ def reconstruct(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, frame)
         session.reconstruct(steps, minutes, batch, crop, lr, loss)
 
 
 @train.command()
 def generate(
-    data: Data,
     run: RunFolder,
+    data: DataToo = None,
+    pairs: Pairs = None,
+    pairs_share: PairsShare = 0.5,
     steps: Steps = None,
     minutes: Minutes = None,
     batch: Batch = 16,
@@ -87,7 +102,7 @@ def generate(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, frame)
         session.generate(steps, minutes, batch, crop, lr, generator)
 
 

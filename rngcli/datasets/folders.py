@@ -60,20 +60,29 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
 
     What has no partner is named in `problems`; NoInputError where nothing matches.
     """
-    left, right = _sides(Path(noisy), Path(clean))
-    keys = tuple(sorted(left.keys() & right.keys()))
+    pairs, problems = matched(Path(noisy), Path(clean))
+    return Benchmark(
+        name,
+        "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
+        tuple(pairs),
+        lambda key: _read_pair(key, *pairs[key]),
+        tuple(problems),
+        source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
+    )
+
+
+def matched(noisy: Path, clean: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """(noisy, clean) files of two folders, or of one, by what their names share; and a line for each without a partner.
+
+    NoInputError where nothing matches.
+    """
+    left, right = _sides(noisy, clean)
+    keys = sorted(left.keys() & right.keys())
     if not keys:
         raise NoInputError(f"no names match between {noisy} and {clean}", "pairs are matched by file name")
     problems = [f"{path}: no partner in {clean}" for key, path in sorted(left.items()) if key not in right]
     problems += [f"{path}: no partner in {noisy}" for key, path in sorted(right.items()) if key not in left]
-    return Benchmark(
-        name,
-        "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
-        keys,
-        lambda key: _read_pair(key, left[key], right[key]),
-        tuple(problems),
-        source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
-    )
+    return {key: (left[key], right[key]) for key in keys}, problems
 
 
 def _pixels(path: Path) -> np.ndarray:
