@@ -86,6 +86,13 @@ class Batches:
         clean, noisy = _sides(self.pairs.held_out.sample(n, torch.Generator(self.device).manual_seed(0)))
         return channels_last(clean), channels_last(noisy)
 
+    def examples(self, n: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """n held-out crops (clean, noisy) of each kind of noise: σ = "25" and "50", "camera", and real "pairs"."""
+        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA}
+        found = {name: self.held_out(n, noise) for name, noise in kinds.items()}
+        real = self.held_out_pairs(n)
+        return found | {"pairs": real} if real else found
+
 
 def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Noisy and clean in six channels (N, 6, H, W) -> (clean, noisy)."""
@@ -133,17 +140,19 @@ class Reconstruct:
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
         """PSNR at σ = 25 and 50, and for camera noise and for real pairs beside the input's [dB]."""
-        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA}
-        batches = {name: self.batches.held_out(32, noise) for name, noise in kinds.items()}
-        if pairs := self.batches.held_out_pairs(32):
-            batches["pairs"] = pairs
         scores = {}
-        for name, (clean, noisy) in batches.items():
+        for name, (clean, noisy) in self.batches.examples(32).items():
             restored = torch.cat([net(part) for part in noisy.split(8)])
             scores[f"psnr_{name}"] = float(psnr(restored.clamp(0, 1), clean, data_range=1.0).mean())
             if name in ("camera", "pairs"):
                 scores[f"input_{name}"] = float(psnr(noisy, clean, data_range=1.0).mean())
         return scores
+
+    @torch.no_grad()
+    def samples(self, net: nn.Module) -> Tensor:
+        """x, r(x) and y beside one another."""
+        rows = [torch.stack([x, net(x), y], dim=1) for y, x in self.batches.examples(2).values()]
+        return torch.cat(rows)
 
 
 # v's squared error counts an error of d̃_0 1/(1 − γ) times, without bound where there is hardly any noise left; this
@@ -203,6 +212,16 @@ class Generate:
             scores[f"dpsnr_{sigma}"] = float(after - before)
             scores[f"spread_{sigma}"] = float(d.std() / (clean - r).std())
         return scores
+
+    @torch.no_grad()
+    def samples(self, net: nn.Module) -> Tensor:
+        """x, r(x), r(x) with the generated residual, and y beside one another."""
+        rows = []
+        for y, x in self.batches.examples(2).values():
+            r = self._reconstruct(x).clone()
+            d = self.process.spec.sigma_d * self._sample(net, x, r)
+            rows.append(torch.stack([x, r, r + d, y], dim=1))
+        return torch.cat(rows)
 
     def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor) -> Tensor:
         condition = net.condition(noisy, r)  # type: ignore[operator]

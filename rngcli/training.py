@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from .device import bfloat16_pays
 from .errors import EnvironmentFault, ModelError, RngError, UsageError
 from .interruption import Interruption
 from .ranks import Ranks
+from .task import Illustrated, Progress, Task, draw
 
 
 @dataclass(frozen=True)
@@ -49,29 +50,6 @@ class TrainSpec:
         """Linear warm-up, then half a cosine that reaches zero when the steps or the minutes are spent."""
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, minutes)))
         return self.lr * cosine * min(1.0, (step + 1) / self.warmup)
-
-
-class Task(Protocol):
-    """What a stage brings: a network, a loss on a fresh random batch, a score."""
-
-    net: nn.Module
-
-    def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
-        """The loss of one batch drawn with `rng`; `forward` is the network, perhaps compiled."""
-
-    def validate(self, net: nn.Module) -> dict[str, float]:
-        """Scores of the averaged network on held-out pictures."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands; one line of log.jsonl."""
-
-    step: int
-    minutes: float
-    loss: float
-    lr: float
-    scores: dict[str, float]
 
 
 def step_generator(seed: int, step: int, batch: int, device: torch.device) -> torch.Generator:
@@ -253,6 +231,8 @@ class Trainer:
         progress = Progress(self.step, self.minutes, mean, lr, self.task.validate(self.average))
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(progress.__dict__) + "\n")
+        if isinstance(self.task, Illustrated):
+            draw(self.task.samples(self.average), self.folder / "samples" / f"{self.step:07}.png")
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - start
         return progress

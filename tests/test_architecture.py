@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     "rngcli errors",  # rngcli: the package itself, that is, its version
     "nets diffusion images metrics tiling noise degrade scheduler device pool baselines ranks interruption",
-    "checkpoint datasets report tree manifest stepmap",
+    "checkpoint datasets report tree manifest stepmap task",
     "pipeline training scoring",
     "engine stages search",
     "worker budgets evaluation demo",

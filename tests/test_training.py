@@ -18,7 +18,7 @@ from rngcli.pool import Pool, is_held_out
 from rngcli.search import ETAS, GAINS, Sampler, Way, best_of, gains_of_choices, search_schedule
 from rngcli.stages import Batches, Generate, Photographs, Reconstruct
 from rngcli.training import Trainer, TrainSpec
-from tests.tiny import GEN, NAF, random_bundle
+from tests.tiny import GEN, NAF, identity_bundle, random_bundle
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,26 @@ def test_the_log_has_a_line_for_each_checkpoint(batches, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [p.step for p in progress] == [1, 2, 2]
     assert lines[0]["scores"]["psnr_25"] > 0
+
+
+@pytest.mark.parametrize("stage", ["reconstruct", "generate"])
+def test_a_checkpoint_draws_held_out_crops_from_noisy_to_truth(batches, tmp_path, stage):
+    bundle, spec = identity_bundle(), TrainSpec(steps=1, lr=0.0)
+    tasks = {
+        "reconstruct": lambda: Reconstruct(NAF, batches),
+        "generate": lambda: Generate(GEN, ProcessSpec(), bundle.nafnet, batches),
+    }
+    trained(tasks[stage], tmp_path, 1, spec)
+    with Image.open(tmp_path / "samples" / "0000001.png") as png:
+        drawn = np.asarray(png).reshape(6, 64, -1, 64, 3).swapaxes(1, 2)  # (row, column, H, W, 3)
+    columns = {"reconstruct": 3, "generate": 4}[stage]
+    assert drawn.shape == (6, columns, 64, 64, 3)
+    for row, (clean, noisy) in zip((0, 2, 4), batches.examples(2).values(), strict=True):
+        for column, truth in ((0, noisy), (columns - 1, clean)):
+            expected = (truth.clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
+            assert np.abs(drawn[row : row + 2, column] - expected.numpy()).max() <= 1
+    if stage == "generate":
+        assert np.array_equal(drawn[:, 1], drawn[:, 0]), "the reconstruction here is the input"
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_cause(batches, tmp_path):

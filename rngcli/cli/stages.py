@@ -28,7 +28,8 @@ from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
 from ..stages import CAMERA, SIZES, Batches, Generate, Photographs, Reconstruct, gaussian
-from ..training import Task, Trainer, TrainSpec
+from ..task import Task
+from ..training import Trainer, TrainSpec
 from ..tree import pictures_below
 from .running import Frame, PartDone, by_first
 
