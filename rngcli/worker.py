@@ -54,14 +54,13 @@ def run(
     """Denoise every task; outcomes come as they are finished, failed ones among them.
 
     Raises EnvironmentFault where the disk or the memory refuses, ModelError where the model cannot do what is asked,
-    and the first failure where `files.fail_fast`. What was begun is then dropped, but what was being written is
-    finished, and its outcomes still come.
+    and the first failure where `files.fail_fast`. Nothing new is then begun and what is half computed is dropped, at
+    the next network call, but what was being written is finished, and all outcomes that are settled still come.
     """
     pipeline.require(request)
-    watch = watch or Watch()
-    batch = _Batch(files, watch)
+    batch = _Batch(files, watch or Watch())
     try:
-        for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, watch.stepped):
+        for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
             yield from batch.outcomes(at_most=AHEAD)
         yield from batch.outcomes(at_most=0)
@@ -80,6 +79,7 @@ class _Batch:
         self.files, self.watch = files, watch
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
+        self.reading: deque[tuple[Task, Future[tuple[images.Image, Stamp]]]] = deque()
         self.flying: dict[str, tuple[Task, images.Image, Stamp]] = {}
         self.writing: deque[Future[Outcome]] = deque()
 
@@ -91,20 +91,25 @@ class _Batch:
     def jobs(self, tasks: Iterable[Task]) -> Iterator[engine.Job]:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
         remaining = iter(tasks)
-        reading = deque((task, self.readers.submit(self._read, task)) for task in islice(remaining, AHEAD))
-        while reading:
-            task, future = reading.popleft()
-            reading.extend((after, self.readers.submit(self._read, after)) for after in islice(remaining, 1))
-            try:
-                picture, origin = future.result()
-            except Exception as error:
-                self.writing.append(_settled(Outcome(task, _told(error))))
-                if self.files.fail_fast:
-                    return
+        self._read_ahead(islice(remaining, AHEAD))
+        while self.reading:
+            task, future = self.reading.popleft()
+            self._read_ahead(islice(remaining, 1))
+            if error := future.exception():
+                self._unreadable(task, error)
                 continue
+            picture, origin = future.result()
             self.watch.begun(task)
             self.flying[task.name] = (task, picture, origin)
             yield engine.Job(task.name, picture.pixels)
+
+    def _read_ahead(self, tasks: Iterable[Task]) -> None:
+        self.reading.extend((task, self.readers.submit(self._read, task)) for task in tasks)
+
+    def _unreadable(self, task: Task, error: BaseException) -> None:
+        outcome = Outcome(task, _told(error))
+        self.writing.append(_settled(outcome))
+        self._end_at(outcome)
 
     def _read(self, task: Task) -> tuple[images.Image, Stamp]:
         """The picture, and its file's stamp from before: a change while it is read makes it out of date."""
@@ -161,6 +166,16 @@ class _Batch:
             images.write(self.files.step_maps / f"{outcome.task.name}.png", images.Image(shown))
         return outcome
 
+    def stepped(self, tiles: int) -> None:
+        """After each network call: a failure that ends the run does not wait for the picture that is being computed."""
+        self.watch.stepped(tiles)
+        for writing in self.writing:
+            if writing.done():
+                self._end_at(writing.result())
+        for task, reading in self.reading if self.files.fail_fast else ():
+            if reading.done() and (error := reading.exception()):
+                self._unreadable(task, error)
+
     def outcomes(self, at_most: int) -> Iterator[Outcome]:
         """What is settled, and more until at most so many writes are pending.
 
@@ -169,8 +184,11 @@ class _Batch:
         while self.writing and (len(self.writing) > at_most or self.writing[0].done()):
             outcome = self.writing.popleft().result()
             yield outcome
-            if outcome.error and (self.files.fail_fast or isinstance(outcome.error, EnvironmentFault)):
-                raise outcome.error
+            self._end_at(outcome)
+
+    def _end_at(self, outcome: Outcome) -> None:
+        if outcome.error and (self.files.fail_fast or isinstance(outcome.error, EnvironmentFault)):
+            raise outcome.error
 
     def settled(self) -> Iterator[Outcome]:
         """After `close`: what was written in spite of the run's end."""
@@ -181,7 +199,7 @@ class _Batch:
                 continue
 
 
-def _told(error: Exception) -> RngError:
+def _told(error: BaseException) -> RngError:
     """Any failure of one picture as an error that a person can read: a defect of rng must not stop a batch either."""
     if isinstance(error, RngError):
         return error

@@ -180,7 +180,9 @@ def test_fail_fast(photos, rng, tmp_path):
     done = rng(photos, tmp_path / "out", "--fail-fast", "--json")
     assert done.code == 1
     assert statuses(done) == {"!.png": "failed"}
-    assert "3 left" in done.err
+    assert "0 done, 0 done before, 1 failed, 3 not begun" in done.err
+    assert "failed: !.png: " in done.err.splitlines()[-1]
+    assert json.loads(done.out.splitlines()[-1])["summary"]["not_begun"] == 3
 
 
 def test_too_large_pictures_are_refused_unread(photos, rng, tmp_path):

@@ -62,6 +62,6 @@ def test_sigterm_is_told_like_ctrl_c_with_all_that_was_settled(command, tmp_path
     assert running.returncode == 130, stderr
     *rows, end = (json.loads(line) for line in stdout.splitlines())
     assert {row["file"] for row in rows if row["status"] == "done"} == {path.name for path in out.glob("*.png")}
-    assert end["summary"]["left"] == 60 - len(rows) > 0
+    assert end["summary"]["dropped"] + end["summary"]["not_begun"] == 60 - len(rows) > 0
     assert b"interrupted after" in stderr
     assert b"failed: 00.png" in stderr

@@ -1,5 +1,6 @@
 """From disk to disk: good files are done, bad ones named, memory that runs out is survived, a stop leaves no ruin."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from rngcli import pipeline as pipeline_module
 from rngcli import worker
 from rngcli.errors import EnvironmentFault, PictureError
 from rngcli.manifest import Manifest, State
-from rngcli.pipeline import Pipeline, Request
+from rngcli.pipeline import TILE, Pipeline, Request
+from rngcli.tiling import Grid
 from rngcli.tree import plan
 from rngcli.worker import Files, Watch, run
 from tests.tiny import identity_bundle, random_bundle
@@ -156,6 +158,42 @@ def test_fail_fast_ends_at_the_first_failure(folder, tmp_path):
     with pytest.raises(PictureError):
         list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files, watch))
     assert begun == ["a.png"], [task.name for task in tasks]
+
+
+def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path, monkeypatch):
+    tasks = {task.name: task for task in plan([folder], tmp_path / "out")}
+    failed, steps, original = threading.Event(), [], worker.images.read
+
+    def read(path, options):
+        try:
+            return original(path, options)
+        finally:
+            if path.name == "text.png":
+                failed.set()
+
+    def stepped(tiles):
+        failed.wait(60)
+        steps.append(tiles)
+
+    monkeypatch.setattr(worker.images, "read", read)
+    pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), Files(fail_fast=True)
+    with pytest.raises(PictureError):
+        list(run([tasks["wide.png"], tasks["text.png"]], pipeline, PLAIN, files, Watch(stepped=stepped)))
+    assert len(steps) < len(Grid(3, 4000, TILE))
+    assert not tasks["wide.png"].target.exists()
+
+
+def test_fail_fast_ends_at_an_output_that_cannot_be_written(folder, tmp_path):
+    tasks = {task.name: task for task in plan([folder], tmp_path / "out")}
+    pair = [replace(tasks["one.png"], fresh=True), tasks["wide.png"]]
+    pair[0].target.parent.mkdir()
+    pair[0].target.write_text("somebody's own")
+    outcomes = {}
+    finished = run(pair, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files(fail_fast=True))
+    with pytest.raises(PictureError, match="turned up"):
+        outcomes.update((outcome.task.name, outcome) for outcome in finished)
+    assert list(outcomes) == ["one.png"]
+    assert not tasks["wide.png"].target.exists()
 
 
 def test_a_file_that_turns_up_during_the_run_is_not_replaced(folder, tmp_path):

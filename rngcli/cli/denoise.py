@@ -85,7 +85,12 @@ def denoise(
         typer.Option("--overwrite", help="Do all again; replace files of others, too.", rich_help_panel=OUTPUT),
     ] = False,
     fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="End at the first picture that fails.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--fail-fast",
+            help="End at the first failure: begin no other picture, drop those half done, finish writing.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     step_map: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw where the steps went, a PNG each.", rich_help_panel=OUTPUT)

@@ -91,6 +91,7 @@ class Teller:
         self.begun = time.monotonic()
         self.bar: Progress | None = None
         self._megapixels, self._failed = 0.0, 0
+        self._flying: set[str] = set()  # begun, and not settled
         try:
             self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         except OSError as error:
@@ -132,7 +133,7 @@ class Teller:
         from ..worker import Watch
 
         if self.quiet or not self.console.is_terminal:
-            yield Watch()
+            yield Watch(begun=self._begin)
             return
         columns = (
             BarColumn(20),
@@ -146,12 +147,13 @@ class Teller:
         )
         with Progress(*columns, console=self.console, transient=True) as self.bar:
             self.line = self.bar.add_task("denoising", total=total, rate=0.0, failed="", picture="")
-            yield Watch(begun=self._show)
+            yield Watch(begun=self._begin)
         self.bar = None
 
-    def _show(self, task: Task) -> None:
-        assert self.bar is not None
-        self.bar.update(self.line, picture=as_line(task.name)[-_SHOWN:])
+    def _begin(self, task: Task) -> None:
+        self._flying.add(task.name)
+        if self.bar:
+            self.bar.update(self.line, picture=as_line(task.name)[-_SHOWN:])
 
     def _advance(self) -> None:
         assert self.bar is not None
@@ -166,6 +168,7 @@ class Teller:
     def outcome(self, outcome: Outcome) -> None:
         """One picture is settled."""
         self._emit(row_of(outcome))
+        self._flying.discard(outcome.task.name)
         self._megapixels += outcome.megapixels
         self._failed += outcome.error is not None
         if self.bar:
@@ -181,19 +184,21 @@ class Teller:
         """What was done, with mean scores; then every failure with its reason, also where the run is quiet."""
         done = [outcome for outcome in outcomes if not outcome.error]
         failed = [outcome for outcome in outcomes if outcome.error]
-        left = total - skipped - len(outcomes)
+        dropped = len(self._flying)
+        unbegun = total - skipped - len(outcomes) - dropped
         seconds = time.monotonic() - self.begun
         if not self.quiet and (scored := [outcome for outcome in done if outcome.scores]):
             self.console.print(_score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)
-        counts = f"{len(done)} done, {skipped} done before, {len(failed)} failed" + f", {left} left" * (left > 0)
+        counts = f"{len(done)} done, {skipped} done before, {len(failed)} failed"
+        counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
         self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
         for outcome in failed:
             line = f"failed: {outcome.task.name}: {outcome.error}"
             self.log(line)
             print(as_line(line), file=sys.stderr)
-        end = {"done": len(done), "skipped": skipped, "failed": len(failed), "left": left, "seconds": round(seconds, 3)}
-        self._emit({"summary": end})
+        end = {"done": len(done), "skipped": skipped, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
+        self._emit({"summary": {**end, "seconds": round(seconds, 3)}})
 
 
 def _score_table(done: list[Outcome]) -> Table:
