@@ -45,6 +45,10 @@ class Task:
     target: Path
     fresh: bool = False
 
+    def step_map(self, folder: Path) -> Path:
+        """Where its step map goes; with the picture's whole name, since a.jpg and a.png may lie side by side."""
+        return folder / f"{self.name}.steps.png"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -154,8 +158,15 @@ def _place(name: Path) -> Path:
     return place
 
 
+def keep_apart(tasks: Sequence[Task], step_maps: Path) -> None:
+    """UsageError where a step map would replace a picture that is read or written."""
+    pictures = {_on_disk(path) for task in tasks for path in (task.source, task.target)}
+    for task in tasks:
+        if _on_disk(path := task.step_map(step_maps)) in pictures:
+            raise UsageError(f"the step map of {task.name} would replace {path}", "give another folder for --step-map")
+
+
 def _without_collisions(tasks: Iterable[Task]) -> list[Task]:
-    """Compared without regard to case and composition, since many disks do not regard them."""
     writers: dict[str, Task] = {}
     tasks = list(tasks)
     sources = {os.path.realpath(task.source) for task in tasks}
@@ -163,9 +174,14 @@ def _without_collisions(tasks: Iterable[Task]) -> list[Task]:
         target = os.path.realpath(task.target)
         if target in sources:
             raise UsageError(f"{task.name} would overwrite an input, {target}", "give an OUT outside IN")
-        other = writers.setdefault(unicodedata.normalize("NFC", target).casefold(), task)
+        other = writers.setdefault(_on_disk(task.target), task)
         if other.source != task.source and os.path.realpath(other.source) != os.path.realpath(task.source):
             raise UsageError(
                 f"{other.source} and {task.source} would both write {task.target}", "rename one, or run them apart"
             )
     return list(writers.values())
+
+
+def _on_disk(path: Path) -> str:
+    """What is the same for two names of one file; without case and composition, which many disks do not regard."""
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()

@@ -163,7 +163,7 @@ class _Batch:
         if self.files.step_maps:
             grid = Grid(result.pixels.shape[0], result.pixels.shape[1], TILE)
             shown = step_map(result.pixels, result.steps, grid, int(result.steps.max()))
-            images.write(self.files.step_maps / f"{outcome.task.name}.png", images.Image(shown))
+            images.write(outcome.task.step_map(self.files.step_maps), images.Image(shown))
         return outcome
 
     def stepped(self, tiles: int) -> None:

@@ -185,6 +185,22 @@ def test_fail_fast(photos, rng, tmp_path):
     assert json.loads(done.out.splitlines()[-1])["summary"]["not_begun"] == 3
 
 
+def test_step_maps_have_names_of_their_own_and_are_made_up_for(photos, rng, tmp_path):
+    Image.open(photos / "0.png").save(photos / "0.jpg")
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    part = maps / f"{images.PART_PREFIX}0{images.PART_SUFFIX}"
+    part.touch()
+    os.utime(part, (0, 0))
+    done = (photos, tmp_path / "out", "--step-map", maps, "--json")
+    assert set(statuses(rng(*done)).values()) == {"done"}
+    assert names(maps) == ["0.jpg.steps.png", "0.png.steps.png", "1.jpg.steps.png", "trip/2.png.steps.png"]
+    (maps / "0.png.steps.png").unlink()
+    assert [name for name, status in statuses(rng(*done)).items() if status == "done"] == ["0.png"]
+    (photos / "0.png.steps.png").write_bytes((photos / "0.png").read_bytes())
+    assert rng(photos, tmp_path / "out", "--step-map", tmp_path / "out").code == 2
+
+
 def test_too_large_pictures_are_refused_unread(photos, rng, tmp_path):
     done = rng(photos, tmp_path / "out", "--max-pixels", 100)
     assert done.code == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rngcli.errors import NoInputError, UsageError
-from rngcli.tree import Naming, parse_list, plan
+from rngcli.tree import Naming, keep_apart, parse_list, plan
 
 
 def make(folder, *names):
@@ -50,6 +50,18 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
     source = make(tmp_path / "x", "a.png", "x/a.png")
     with pytest.raises(UsageError, match="overwrite an input"):
         plan([source], tmp_path)
+
+
+def test_step_maps_never_meet_each_other_nor_a_picture(tmp_path):
+    source = make(tmp_path / "in", "a.jpg", "a.png", "b/a.png", "a.jpg.steps.png")
+    tasks = plan([source], tmp_path / "out")
+    names = [str(task.step_map(Path("maps"))) for task in tasks]
+    assert names == ["maps/a.jpg.steps.png", "maps/a.jpg.steps.png.steps.png", "maps/a.png.steps.png",
+                     "maps/b/a.png.steps.png"]  # fmt: skip
+    keep_apart(tasks, tmp_path / "maps")
+    for folder in (source, tmp_path / "out", tmp_path / "out" / "b" / ".."):
+        with pytest.raises(UsageError, match=r"the step map of a\.jpg would replace"):
+            keep_apart(tasks, folder)
 
 
 def test_outputs_below_in_are_not_read_again(tmp_path):

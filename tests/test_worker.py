@@ -60,7 +60,7 @@ def test_scores_and_step_maps_where_asked_for(folder, tmp_path):
     tasks = [task for task in plan([folder], tmp_path / "out") if task.name == "a.png"]
     (outcome,) = run(tasks, Pipeline(random_bundle(), "cpu", "fp32", 1), Request(), files)
     assert outcome.scores["difference"] > 0
-    assert Image.open(tmp_path / "maps" / "a.png.png").size == (30, 40)
+    assert Image.open(tmp_path / "maps" / "a.png.steps.png").size == (30, 40)
 
 
 class Hungry(Pipeline):

@@ -88,11 +88,15 @@ def _sorted_out(
         if state in _REFUSED:
             error = PictureError(f"{task.target} {_REFUSED[state]}", "use --overwrite to replace it")
             refused.append(Outcome(task, error))
-        elif state is State.DONE:
+        elif state is State.DONE and _mapped(task, settings):
             skipped.append(task)
         else:
             todo.append(replace(task, fresh=state is State.NEW))
     return todo, refused, skipped
+
+
+def _mapped(task: Task, settings: Settings) -> bool:
+    return not settings.step_map or task.step_map(settings.step_map).exists()
 
 
 def _probe(out: Path) -> None:
@@ -113,6 +117,8 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
     score = scorer() if settings.reference else None
     before = len(outcomes)
     folders = {task.target.parent for task in todo}
+    if settings.step_map:
+        folders |= {task.step_map(settings.step_map).parent for task in todo}
     with manifest.journal(settings.digest, folders) as journal, tell.progress(len(todo)) as watch:
         files = worker.Files(
             settings.read, settings.write, journal, settings.fail_fast, settings.reference, score, settings.step_map

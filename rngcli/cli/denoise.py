@@ -93,7 +93,8 @@ def denoise(
         ),
     ] = False,
     step_map: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Draw where the steps went, a PNG each.", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw where the steps went: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; touch nothing.", rich_help_panel=OUTPUT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from ..errors import NoInputError, UsageError
 from ..images import Format, ReadOptions, WriteOptions
 from ..manifest import digest
-from ..tree import Naming, Task, parse_list, plan
+from ..tree import Naming, Task, keep_apart, parse_list, plan
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline, Request
@@ -100,7 +100,10 @@ class Settings:
     def tasks(self) -> list[Task]:
         """All pictures of the run, done or not."""
         naming = Naming(self.suffix, self.format)  # type: ignore[arg-type]
-        return plan(self.inputs, self.target, naming, self._listed())
+        tasks = plan(self.inputs, self.target, naming, self._listed())
+        if self.step_map:
+            keep_apart(tasks, self.step_map)
+        return tasks
 
     def _listed(self) -> list[Path]:
         if not self.files_from:
