@@ -23,13 +23,14 @@ PREFERRED = ("alex", "squeeze", "vgg")  # the field's default first, then what i
 
 @dataclass(frozen=True)
 class Options:
-    """Which metrics (None: all that can be had) and where their files are."""
+    """Which metrics (None: of the usual ones all that can be had) and where their files are."""
 
     names: tuple[str, ...] | None = None
     lpips_weights: Path | None = None
     lpips_download: bool = False
     niqe_model: Path | None = None
     device: str = "cpu"
+    usual: tuple[str, ...] = DEFAULT
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         """Raises ModelError where a metric that was named has no files; UsageError for unknown names."""
-        names = self.options.names or DEFAULT
+        names = self.options.names or self.options.usual
         unknown = [name for name in names if name not in NAMES]
         if unknown:
             raise UsageError(f"no metric is called {unknown[0]!r}", f"choose from {', '.join(NAMES)}")
@@ -55,7 +56,9 @@ class Judge:
         """Whether the metrics were named by the user, so that a score that cannot be had is a failure."""
         return self.options.names is not None
 
-    def score(self, pixels: np.ndarray, truth: np.ndarray | None, variant: SsimVariant) -> tuple[dict, list[str]]:
+    def score(
+        self, pixels: np.ndarray, truth: np.ndarray | None, variant: SsimVariant = "gaussian"
+    ) -> tuple[dict[str, float | None], list[str]]:
         """Scores of (H, W, 3) pixels against their truth, and why those that are None could not be had."""
         image = _tensor(pixels, self.options.device)
         reference = None if truth is None else _tensor(truth, self.options.device)

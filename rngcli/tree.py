@@ -59,7 +59,7 @@ class Outcome:
     megapixels: float = 0.0
     steps: float = 0.0  # mean evaluations of the generator a tile
     seconds: float = 0.0
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = field(default_factory=dict)  # None: could not be had
     notes: tuple[str, ...] = ()
 
 

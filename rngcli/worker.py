@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -24,7 +24,8 @@ from .tree import Outcome, Task
 READERS, WRITERS = 2, 2
 AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
 
-Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+# (denoised, clean), (H, W, 3) in [0, 1] each -> figures by name, and why those that are None could not be had
+Score = Callable[[np.ndarray, np.ndarray], tuple[Mapping[str, float | None], Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Files:
     journal: Journal | None = None  # told of every output
     fail_fast: bool = False
     reference: Path | None = None  # clean pictures of the same names
-    score: Score | None = None  # (denoised, clean) -> figures by name
+    score: Score | None = None
     step_maps: Path | None = None
 
 
@@ -157,7 +158,9 @@ class _Batch:
         if not partner.exists():
             return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
         clean = images.read(partner, self.files.read)
-        return replace(outcome, scores=self.files.score(result.pixels, clean.pixels))
+        scores, reasons = self.files.score(result.pixels, clean.pixels)
+        notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
+        return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
 
     def _mapped(self, outcome: Outcome, result: engine.Result) -> Outcome:
         if self.files.step_maps:

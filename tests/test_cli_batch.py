@@ -201,6 +201,21 @@ def test_step_maps_have_names_of_their_own_and_are_made_up_for(photos, rng, tmp_
     assert rng(photos, tmp_path / "out", "--step-map", tmp_path / "out").code == 2
 
 
+def test_a_score_that_cannot_be_had_is_told_and_not_invented(photos, rng, tmp_path):
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    (clean / "1.jpg").write_bytes((photos / "1.jpg").read_bytes())
+    Image.new("RGB", (20, 20)).save(clean / "0.png")
+    done = rng(photos, tmp_path / "out", "--reference", clean, "--json", "--log", tmp_path / "log")
+    rows = {row["file"]: row for row in map(json.loads, done.out.splitlines()[:-1])}
+    assert done.code == 0
+    assert rows["1.jpg"]["psnr"] > 5
+    assert rows["0.png"]["psnr"] is rows["0.png"]["ssim"] is None
+    assert rows["0.png"]["notes"].count("50×40 px cannot be compared with 20×20 px") == 1
+    assert "psnr" not in rows["trip/2.png"]
+    assert "psnr n/a" in (tmp_path / "log").read_text()
+
+
 def test_too_large_pictures_are_refused_unread(photos, rng, tmp_path):
     done = rng(photos, tmp_path / "out", "--max-pixels", 100)
     assert done.code == 1

@@ -55,11 +55,14 @@ def test_good_files_are_done_and_bad_ones_named(folder, tmp_path):
 
 def test_scores_and_step_maps_where_asked_for(folder, tmp_path):
     files = Files(
-        reference=folder, score=lambda x, y: {"difference": float(np.abs(x - y).max())}, step_maps=tmp_path / "maps"
+        reference=folder,
+        score=lambda x, y: ({"difference": float(np.abs(x - y).max()), "likeness": None}, ["too small", "too small"]),
+        step_maps=tmp_path / "maps",
     )
     tasks = [task for task in plan([folder], tmp_path / "out") if task.name == "a.png"]
     (outcome,) = run(tasks, Pipeline(random_bundle(), "cpu", "fp32", 1), Request(), files)
     assert outcome.scores["difference"] > 0
+    assert (outcome.scores["likeness"], outcome.notes) == (None, ("not scored: too small",))
     assert Image.open(tmp_path / "maps" / "a.png.steps.png").size == (30, 40)
 
 

@@ -7,13 +7,12 @@ import secrets
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError
 from ..images import PART_PREFIX, PART_SUFFIX
@@ -21,6 +20,9 @@ from ..manifest import Manifest, State
 from ..tree import Outcome, Task
 from .settings import Settings
 from .telling import Teller, reported
+
+if TYPE_CHECKING:
+    from ..worker import Score
 
 _REFUSED = {
     State.FOREIGN: "exists and was not made by rng",
@@ -114,7 +116,7 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
     """Do it; every outcome is told and goes to `outcomes`, also when the run is cut short."""
     from .. import worker
 
-    score = scorer() if settings.reference else None
+    score = _judge(tell) if settings.reference else None
     before = len(outcomes)
     folders = {task.target.parent for task in todo}
     if settings.step_map:
@@ -136,26 +138,14 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
             raise Interrupted(after, tell.goes_on) from None
 
 
-def scorer() -> Callable[[np.ndarray, np.ndarray], Mapping[str, float]]:
-    """(denoised, clean), (H, W, 3) in [0, 1] each -> PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
-    import torch
+def _judge(tell: Teller) -> Score:
+    """PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
+    from ..scoring import Judge, Options
 
-    from ..metrics.fidelity import psnr, ssim
-    from ..metrics.lpips import LPIPS
-
-    try:
-        perceptual = LPIPS.load("squeeze")
-    except RngError:
-        perceptual = None
-
-    def score(denoised: np.ndarray, clean: np.ndarray) -> Mapping[str, float]:
-        x, y = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (denoised, clean))
-        scores = {"psnr": float(psnr(x, y, data_range=1.0)), "ssim": float(ssim(x, y, data_range=1.0))}
-        if perceptual:
-            scores["lpips"] = float(perceptual(x, y))
-        return scores
-
-    return score
+    judge = Judge(Options(usual=("psnr", "ssim", "lpips")))
+    for note in judge.notes:
+        tell.say(note)
+    return judge.score
 
 
 @contextmanager

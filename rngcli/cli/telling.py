@@ -49,7 +49,7 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
         "megapixels": round(outcome.megapixels, 4),
         "steps": round(outcome.steps, 3),
         "seconds": round(outcome.seconds, 3),
-        **{name: round(value, 5) for name, value in outcome.scores.items()},
+        **{name: None if value is None else round(value, 5) for name, value in outcome.scores.items()},
     }
 
 
@@ -174,7 +174,7 @@ class Teller:
         if self.bar:
             self._advance()
         if not outcome.error:
-            figures = "".join(f"  {name} {value:.4g}" for name, value in outcome.scores.items())
+            figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
             line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
             (self.log if self.bar else self.say)(line)
         for note in outcome.notes:
@@ -201,13 +201,22 @@ class Teller:
         self._emit({"summary": {**end, "seconds": round(seconds, 3)}})
 
 
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
 def _score_table(done: list[Outcome]) -> Table:
-    table = Table("picture", "steps", "seconds", *done[0].scores, title="against the reference")
+    names = list(dict.fromkeys(name for outcome in done for name in outcome.scores))
+    table = Table("picture", "steps", "seconds", *names, title="against the reference")
     for outcome in done:
-        figures = (f"{value:.4f}" for value in outcome.scores.values())
+        figures = (_figure(outcome.scores.get(name)) for name in names)
         table.add_row(as_line(outcome.task.name), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
-    means = (float(np.mean([outcome.scores[name] for outcome in done])) for name in done[0].scores)
-    steps = np.mean([outcome.steps for outcome in done])
     table.add_section()
-    table.add_row("mean", f"{steps:.1f}", "", *(f"{mean:.4f}" for mean in means))
+    steps = np.mean([outcome.steps for outcome in done])
+    table.add_row("mean", f"{steps:.1f}", "", *(_figure(_mean_of(name, done)) for name in names))
     return table
+
+
+def _mean_of(name: str, done: list[Outcome]) -> float | None:
+    values = [value for outcome in done if (value := outcome.scores.get(name)) is not None]
+    return float(np.mean(values)) if values else None

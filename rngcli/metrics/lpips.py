@@ -151,8 +151,8 @@ class LPIPS(nn.Module):
             missing = [name for name, path in zip(names, found, strict=True) if path is None]
             raise ModelError(
                 f"LPIPS ({backbone}) lacks {' and '.join(missing)} (looked in {', '.join(map(str, places))})",
-                f"run with --lpips-download, or fetch {spec.url} and {HEADS_URL}{backbone}.pth into a folder "
-                "and name it with --lpips-weights or RNG_LPIPS",
+                f"`rng eval --lpips-download` fetches them; or put {spec.url} and {HEADS_URL}{backbone}.pth into a "
+                "folder and name it with --lpips-weights or RNG_LPIPS",
             )
         return Files(found[0], found[1])
 
