@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 
 from rngcli import images
 from rngcli.checkpoint import save
-from tests.test_images_raw import dng
+from tests.test_images_raw import IPTC, LIGHTROOM, block, dng
 from tests.tiny import identity_bundle
 
 RAW_SHARE = 100  # LibRaw gets a process for each raw, so raws are one of so many
@@ -80,7 +80,7 @@ def mutated(data: bytes, other: bytes, generator: np.random.Generator) -> bytes:
 def fill(folder: Path, count: int, seed: int) -> dict[str, bytes]:
     """`count` mutated files in `folder`, and what was written, by name."""
     generator = np.random.default_rng(seed)
-    good, raw = seeds(), dng()
+    good, raw = seeds(), dng(more={0x2BC: block(LIGHTROOM), 0x83BB: block(IPTC)})
     kinds = sorted(good)
     written = {}
     for number in range(count):

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ import tifffile
 from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import ReadOptions, ifd, raw
+from rngcli.images.xmp import of_the_photograph
 
 FOLDER = Path(os.environ.get("RNG_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data" / "raw"
 needs_raws = pytest.mark.skipif(not FOLDER.is_dir(), reason="no raw files at hand (RNG_SHARED/data/raw)")
 
 
-def dng(order: ifd.ByteOrder = "<", **more: ifd.Field) -> bytes:
+def dng(order: ifd.ByteOrder = "<", more: dict[int, ifd.Field] | None = None) -> bytes:
     """A small Bayer DNG: a grey ramp of 16 bits under a neutral camera, with date, maker, lens and orientation 6."""
     height, width = 64, 96
     ramp = np.linspace(2000, 40000, width)[None].repeat(height, 0).astype(order + "u2").tobytes()
@@ -35,7 +37,7 @@ def dng(order: ifd.ByteOrder = "<", **more: ifd.Field) -> bytes:
         0x828E: ifd.Field(ifd.BYTE, 4, bytes((0, 1, 1, 2))), 0xC612: ifd.Field(ifd.BYTE, 4, bytes((1, 4, 0, 0))),
         0xC614: ifd.ascii_field("Kamerawerk K 1"),
         0xC621: ifd.Field(10, 9, struct.pack(order + "18i", *(v for u in unity for v in (u, 1)))),
-        0xC628: ifd.Field(5, 3, struct.pack(order + "6I", *(1,) * 6)),
+        0xC628: ifd.Field(5, 3, struct.pack(order + "6I", *(1,) * 6)), **(more or {}),
     }  # fmt: skip
     camera = ifd.Directory(order, {
         0x829A: ifd.Field(5, 1, struct.pack(order + "II", 1, 250)), 0xA434: ifd.ascii_field("50mm f/1.8"),
@@ -63,6 +65,60 @@ def test_a_raw_becomes_a_16_bit_tiff_with_the_tags_of_the_camera(tmp_path, order
         assert tags["ExifTag"].value["ExposureTime"] == (1, 250)
         assert tags["ExifTag"].value["LensModel"] == "50mm f/1.8"
         assert "MakerNote" not in tags["ExifTag"].value
+
+
+def block(data):
+    return ifd.Field(ifd.BYTE, len(data), data)
+
+
+LIGHTROOM = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Adobe XMP Core 7.0"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/"
+ xmlns:darktable="http://darktable.sf.net/" xmp:Rating="4" xmp:CreatorTool="Lightroom" tiff:Orientation="6"
+ dc:format="image/dng" crs:Exposure2012="+2.00" darktable:xmp_version="5">
+ <dc:subject><rdf:Bag><rdf:li>Wald</rdf:li><rdf:li>Fluß</rdf:li></rdf:Bag></dc:subject>
+ <crs:ToneCurve><rdf:Seq><rdf:li>0, 0</rdf:li></rdf:Seq></crs:ToneCurve>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>""".encode()
+IPTC = b"\x1c\x02\x19\x00\x04Wald"
+
+
+def test_words_are_carried_over_and_spent_develop_settings_are_not(tmp_path):
+    (tmp_path / "a.dng").write_bytes(dng("<", {0x2BC: block(LIGHTROOM + bytes(40)), 0x83BB: block(IPTC)}))
+    images.write(tmp_path / "a.tif", images.read(tmp_path / "a.dng"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        xmp, iptc = file.pages[0].tags[0x2BC].value, file.pages[0].tags[0x83BB].value
+    assert iptc == IPTC
+    (description,) = ElementTree.fromstring(xmp).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    assert [name.rpartition("}")[2] for name in description.attrib] == ["about", "Rating"]
+    assert [child.tag for child in description] == ["{http://purl.org/dc/elements/1.1/}subject"]
+    assert [word.strip() for word in description.itertext() if word.strip()] == ["Wald", "Fluß"]
+    assert b"camera-raw" not in xmp
+    assert b"<dc:subject>" in xmp, "prefixes that people know"
+
+
+def test_iptc_among_photoshops_resources_is_found():
+    resources = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
+    assert images.decode(dng(">", {0x8649: block(resources)})).metadata.iptc == IPTC
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        LIGHTROOM[:-200],
+        LIGHTROOM.replace(b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x:xmpmeta'),
+        LIGHTROOM.replace(b'xmp:Rating="4"', b"").replace(b"dc:subject", b"crs:subject"),
+        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>",
+        b"\xff\xfe" * 10,
+        LIGHTROOM.replace(b"Wald", b"<rdf:li>" * 3000 + b"</rdf:li>" * 3000),
+        LIGHTROOM.replace(b"Wald", b"Wald" * 2**18),
+    ],
+    ids=("torn", "entities", "settings only", "empty", "no xml", "deep", "large"),
+)
+def test_a_packet_that_is_damaged_or_says_nothing_is_left_out(packet):
+    assert of_the_photograph(packet) == b""
+    assert of_the_photograph(LIGHTROOM)
 
 
 def test_brightness_is_fixed_unless_asked_for():

@@ -16,12 +16,14 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
 from rngcli.images.ifd import Directory, Field
-from rngcli.images.metadata import ORIENTATION, Metadata
+from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
 from rngcli.images.model import Image, ReadOptions, check_size, from_samples
+from rngcli.images.xmp import of_the_photograph
 
 _MAGICS = (b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
 _CIFF = b"HEAPCCDR"  # Canon's CRW, from its seventh byte on
-_DNG_VERSION, _SUBFILE, _SUB_DIRECTORIES, _PHOTOMETRIC, _XMP = 0xC612, 0xFE, 0x14A, 0x106, 0x2BC
+_DNG_VERSION, _SUBFILE, _SUB_DIRECTORIES, _PHOTOMETRIC = 0xC612, 0xFE, 0x14A, 0x106
+_XMP, _IPTC, _PHOTOSHOP, _IPTC_MARK = 0x2BC, 0x83BB, 0x8649, b"\x1c"
 _SENSOR_DATA = (32803, 34892)  # colour filter array, linear raw
 _MAKE, _MODEL, _DATE, _ARTIST = 0x10F, 0x110, 0x132, 0x13B
 _KEPT = {0x10E, _MAKE, _MODEL, _DATE, _ARTIST, 0x8298}  # and the description and the copyright
@@ -77,7 +79,7 @@ def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryv
 
 
 def _metadata(data: bytes, said: dict[str, Any]) -> Metadata:
-    source = ifd.parse(data)
+    page = source = ifd.parse(data)
     if source is None or _MAKE not in source.fields:
         source = ifd.parse(jpeg.exif_of(bytes.fromhex(said["thumbnail"]))) or _from_libraw(data, said["exposure"])
     order = source.order
@@ -91,7 +93,15 @@ def _metadata(data: bytes, said: dict[str, Any]) -> Metadata:
     children = {ifd.EXIF_POINTER: Directory(order, taken)}
     if ifd.GPS_POINTER in source.children:
         children[ifd.GPS_POINTER] = replace(source.children[ifd.GPS_POINTER], children={})
-    return Metadata(exif=ifd.stream(Directory(order, fields, children)))
+    exif = ifd.stream(Directory(order, fields, children))
+    return replace(_words(page), exif=exif) if page else Metadata(exif)
+
+
+def _words(page: Directory) -> Metadata:
+    """What people have written into a raw: IPTC as it is, and XMP without develop settings, which are now spent."""
+    xmp, iptc, photoshop = (page.fields[tag].data if tag in page.fields else b"" for tag in (_XMP, _IPTC, _PHOTOSHOP))
+    iptc = iptc or split_resources(photoshop)[0]
+    return Metadata(xmp=of_the_photograph(xmp), iptc=iptc if iptc.startswith(_IPTC_MARK) else b"")
 
 
 def _from_libraw(data: bytes, exposure: dict[str, Any]) -> Directory:
