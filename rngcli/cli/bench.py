@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .completing import models
+
 if TYPE_CHECKING:
     from ..checkpoint import Bundle
 
 
 def bench(
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="See `rng models list`.")] = "rng-s",
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models)
+    ] = "rng-s",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")] = "auto",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Timed calls of each kind.")] = 5,
     json_out: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .completing import formats, models
+
 PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
 
 
@@ -48,7 +50,10 @@ def denoise(
     ] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the generated detail.", rich_help_panel=PROCESS)] = 0,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `rng models list`.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
+        ),
     ] = "rng-s",
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)
@@ -65,7 +70,12 @@ def denoise(
     ] = "",
     format: Annotated[
         str | None,
-        typer.Option(metavar="jpeg|png|tiff|webp|avif", help="Instead of each source's own.", rich_help_panel=OUTPUT),
+        typer.Option(
+            metavar="jpeg|png|tiff|webp|avif",
+            help="Instead of each source's own.",
+            autocompletion=formats,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     quality: Annotated[
         int | None,

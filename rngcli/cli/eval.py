@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .completing import datasets, models
+
 PICTURES, METHODS, METRICS, MODEL, REPORT = "Pictures", "Methods", "Metrics", "Model and machine", "What it tells"
 
 evaluate = typer.Typer(
@@ -23,6 +25,7 @@ def measure(
         typer.Option(
             metavar="NAME",
             help="sidd | sidd-benchmark | div2k | cbsd68 | kodak24 | mcmaster | urban100 | polyu | cc",
+            autocompletion=datasets,
             rich_help_panel=PICTURES,
         ),
     ] = None,
@@ -82,7 +85,10 @@ def measure(
         typer.Option(metavar="FILE.npz|.mat", help="Another scene model for NIQE.", rich_help_panel=METRICS),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `rng models list`.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
+        ),
     ] = "rng-s",
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)

@@ -8,8 +8,15 @@ from typing import Annotated
 
 import typer
 
+from . import completing
+
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped model's name, or a bundle's path.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="A shipped model's name, or a bundle's path.", autocompletion=completing.models
+    ),
+]
 
 
 @models.command("list")
