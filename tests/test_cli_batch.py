@@ -163,10 +163,12 @@ def test_one_picture_through_a_pipe(photos, model, tmp_path):
         (["IN/*.gif", "OUT"], 4, "does not exist"),
         (["IN", "/proc/out"], 5, "takes no files"),
         (["IN", "OUT", "--log", "nowhere/log"], 5, "log"),
+        (["IN", "OUT", "--report", "nowhere/r.csv"], 5, "report"),
+        (["IN", "OUT", "--step-map", "/proc/maps"], 5, "takes no files"),
     ],
 )
 def test_each_mistake_has_its_exit_code(photos, rng, tmp_path, arguments, code, says):
-    if "/proc/out" in arguments and not os.path.isdir("/proc"):
+    if any(word.startswith("/proc") for word in arguments) and not os.path.isdir("/proc"):
         pytest.skip("no /proc here")
     places = {"IN": str(photos), "OUT": str(tmp_path / "out")}
     done = rng(*[places.get(word, word.replace("IN/", f"{photos}/")) for word in arguments])
@@ -222,29 +224,65 @@ def test_too_large_pictures_are_refused_unread(photos, rng, tmp_path):
     assert done.err.count("more than the limit") == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_that_fills_up(rng, tmp_path):
-    source, out = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a disk of its own below OUT, with these options."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    out = tmp_path / "out"
     out.mkdir()
+    mounted = []
+
+    def mount(*options):
+        asked = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(out)]
+        if subprocess.run(asked, capture_output=True, check=False).returncode:
+            pytest.skip("no disk can be mounted here")
+        mounted.append(out)
+        return out
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_disk_that_fills_up(rng, tmp_path, disk):
+    source, out = tmp_path / "in", disk("size=300k")
+    source.mkdir()
     for i in range(6):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (200, 200, 3), np.uint8)).save(source / f"{i}.png")
-    before = {path.name: path.read_bytes() for path in source.iterdir()}
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(out)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    try:
-        done = rng(source, out, "--detail", 0, "--json")
-        assert done.code == 5
-        assert "No space left" in done.err
-        written = [file for file, status in statuses(done).items() if status == "done"]
-        assert written
-        assert names(out) == written
-        for name in written:
-            Image.open(out / name).load()
-        assert before == {path.name: path.read_bytes() for path in source.iterdir()}
-    finally:
-        subprocess.run(["umount", str(out)], check=True)
+    before = contents(source)
+    done = rng(source, out, "--detail", 0, "--json")
+    assert done.code == 5
+    assert "No space left" in done.err
+    written = [file for file, status in statuses(done).items() if status == "done"]
+    assert written
+    assert names(out) == written, "nothing half-written"
+    for name in written:
+        Image.open(out / name).load()
+    assert before == contents(source)
+
+
+def test_a_disk_without_room_for_even_the_manifest(photos, rng, disk):
+    out = disk("nr_inodes=2")
+    before = contents(photos)
+    done = rng(photos, out, "--detail", 0)
+    assert done.code == 5
+    assert "No space left" in done.err
+    assert before == contents(photos)
+    assert not names(out)
+
+
+def test_a_disk_that_takes_no_files(photos, rng, disk):
+    before = contents(photos)
+    done = rng(photos, disk("ro"), "--model", "none is needed to know")
+    assert done.code == 5
+    assert "takes no files (Read-only file system)" in done.err
+    assert len(done.err.splitlines()) == 1, "before any work"
+    assert before == contents(photos)
 
 
 def test_a_model_that_cannot_do_what_is_asked_leaves_no_trace(photos, rng, tmp_path):

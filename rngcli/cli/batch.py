@@ -67,7 +67,8 @@ def _run(settings: Settings, tell: Teller) -> Exit:
         tell.outcome(outcome)
     begin = bool(todo) and not (outcomes and settings.fail_fast)
     if begin:
-        _probe(settings.target)
+        for place in filter(None, (settings.target, settings.step_map)):
+            _probe(place)
         settings.pipeline.require(settings.request)
     with reported(settings.report, outcomes):
         try:
@@ -101,15 +102,15 @@ def _mapped(task: Task, settings: Settings) -> bool:
     return not settings.step_map or task.step_map(settings.step_map).exists()
 
 
-def _probe(out: Path) -> None:
-    """EnvironmentFault, before any work, where OUT will take no files: by making one, which knows more than rights."""
-    folder = next(place for place in (out, *out.absolute().parents) if place.is_dir())
+def _probe(place: Path) -> None:
+    """EnvironmentFault, before any work, where `place` takes no files: by making one, which knows more than rights."""
+    folder = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
     probe = folder / f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
     try:
         probe.touch(exist_ok=False)
         os.unlink(probe)
     except OSError as error:
-        raise EnvironmentFault(f"{folder} takes no files ({error.strerror})", "choose another OUT") from None
+        raise EnvironmentFault(f"{folder} takes no files ({error.strerror})", "choose another place") from None
 
 
 def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Teller, outcomes: list[Outcome]) -> None:

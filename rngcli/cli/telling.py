@@ -55,18 +55,26 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
 
 @contextmanager
 def reported(path: Path | None, outcomes: list[Outcome]) -> Iterator[None]:
-    """Write the report at the end, also of a run that was cut short."""
+    """Write the report at the end, also of a run that was cut short; a place that takes none is refused at once."""
+    if not path:
+        yield
+        return
+    with _reporting(path):
+        path.open("a").close()
     try:
         yield
     finally:
-        if path:
-            rows = [row_of(outcome) for outcome in outcomes]
-            try:
-                _write_rows(path, rows)
-            except OSError as error:
-                raise EnvironmentFault(
-                    f"the report {path} cannot be written ({error.strerror})", "choose another"
-                ) from None
+        with _reporting(path):
+            _write_rows(path, [row_of(outcome) for outcome in outcomes])
+
+
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        cause = f"the report {path} cannot be written ({error.strerror})"
+        raise EnvironmentFault(cause, "choose another") from None
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
