@@ -120,9 +120,14 @@ class Teller:
 
     def log(self, line: str) -> None:
         """A line for the log alone."""
-        if self._log:
+        if not self._log:
+            return
+        try:
             self._log.write(as_line(line) + "\n")
             self._log.flush()
+        except OSError as error:
+            name, self._log = self._log.name, None
+            raise EnvironmentFault(f"the log {name} cannot be written ({error.strerror})", "choose another") from None
 
     def _emit(self, row: dict[str, Any]) -> None:
         """A line of JSON, in UTF-8 whatever the locale."""
@@ -131,9 +136,12 @@ class Teller:
         try:
             sys.stdout.buffer.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has seen enough; the pictures are to be done all the same
+        except OSError as error:
             self.json = False
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
+            # A reader that has seen enough closes the pipe: the pictures are to be done all the same.
+            if not isinstance(error, BrokenPipeError):
+                raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check where it goes") from None
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Watch]:
