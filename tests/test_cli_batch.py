@@ -198,7 +198,13 @@ def test_step_maps_have_names_of_their_own_and_are_made_up_for(photos, rng, tmp_
     assert set(statuses(rng(*done)).values()) == {"done"}
     assert names(maps) == ["0.jpg.steps.png", "0.png.steps.png", "1.jpg.steps.png", "trip/2.png.steps.png"]
     (maps / "0.png.steps.png").unlink()
-    assert [name for name, status in statuses(rng(*done)).items() if status == "done"] == ["0.png"]
+    too_long = f"{'n' * 245}.png"
+    Image.open(photos / "0.png").save(photos / too_long)
+    for _ in range(2):
+        again = rng(*done)
+        assert [name for name, status in statuses(again).items() if status == "done"][-1] == too_long
+        assert "not mapped" in again.err
+    assert (maps / "0.png.steps.png").exists()
     (photos / "0.png.steps.png").write_bytes((photos / "0.png").read_bytes())
     assert rng(photos, tmp_path / "out", "--step-map", tmp_path / "out").code == 2
 

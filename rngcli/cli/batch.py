@@ -99,7 +99,7 @@ def _sorted_out(
 
 
 def _mapped(task: Task, settings: Settings) -> bool:
-    return not settings.step_map or task.step_map(settings.step_map).exists()
+    return not settings.step_map or os.path.exists(task.step_map(settings.step_map))
 
 
 def _probe(place: Path) -> None:
