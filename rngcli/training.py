@@ -83,6 +83,7 @@ class Trainer:
             task.net.parameters(), lr=spec.lr, betas=(0.9, 0.99), weight_decay=spec.weight_decay, fused=True
         )
         self.step, self.minutes = 0, 0.0
+        self.scores: dict[str, float] = {}  # of the last checkpoint
         self._whole = True  # whether the state is one between two steps
         self._saved_at, self._cost = time.monotonic(), 0.0  # [s] of the last checkpoint
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,10 +178,11 @@ class Trainer:
 
     # --- the run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> Generator[Progress, None, None]:
+    def run(self, watch: Callable[[float], None] | None = None) -> Generator[Progress, None, None]:
         """Train to the end of the spec; rank 0 yields at each checkpoint, and once at the end. Saved also at a failure.
 
-        A signal that `interruption` has held back ends it with KeyboardInterrupt, on every rank.
+        `watch` is told each step's loss. A signal that `interruption` has held back ends it with KeyboardInterrupt, on
+        every rank.
         """
         losses: list[float] = []
         self._begin_alike()
@@ -192,6 +194,8 @@ class Trainer:
                     start = time.monotonic()
                     losses.append(self.train_step())
                     self.minutes += (time.monotonic() - start) / 60
+                if watch:
+                    watch(losses[-1])
                 if self._is_due():
                     yield self._checkpoint(losses)
                     losses = []
@@ -228,7 +232,8 @@ class Trainer:
         self.save()
         mean = sum(losses) / len(losses) if losses else math.nan
         lr = self.spec.learning_rate(self.step, self.minutes)
-        progress = Progress(self.step, self.minutes, mean, lr, self.task.validate(self.average))
+        self.scores = self.task.validate(self.average)
+        progress = Progress(self.step, self.minutes, mean, lr, self.scores)
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(progress.__dict__) + "\n")
         if isinstance(self.task, Illustrated):

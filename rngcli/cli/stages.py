@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from .. import budgets as stage3
@@ -31,6 +28,7 @@ from ..stages import CAMERA, SIZES, Batches, Generate, Photographs, Reconstruct,
 from ..task import Task
 from ..training import Trainer, TrainSpec
 from ..tree import pictures_below
+from .following import Follower
 from .running import Frame, PartDone, by_first
 
 
@@ -50,10 +48,12 @@ class Session:
     accumulate: int = 1
     pairs: tuple[Path, Path] | None = None
     pairs_share: float = 0.5
+    quiet: bool = False
     frame: Frame = field(default_factory=Frame)
 
     def __post_init__(self) -> None:
         self.device = self.frame.ranks.device_name(self.device)
+        self.tell = Follower(self.quiet or not self.frame.ranks.first)
 
     @property
     def bundle_file(self) -> Path:
@@ -136,7 +136,7 @@ class Session:
         return self._told("pairs", Photographs.load(list(pairs.values()), crop, find_device(self.device)))
 
     def _told(self, what: str, loaded: Photographs) -> Photographs:
-        self.say(f"{len(loaded.train)} {what}, {loaded.train.megapixels:.0f} Mpx; {len(loaded.held_out)} held out")
+        self.tell.say(f"{len(loaded.train)} {what}, {loaded.train.megapixels:.0f} Mpx; {len(loaded.held_out)} held out")
         return loaded
 
     def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
@@ -144,12 +144,9 @@ class Session:
         spec = replace(spec, seed=self.seed, compile=compile, accumulate=self.accumulate)
         trainer = Trainer(task, spec, self.run / stage, self.frame.ranks, self.frame.interruption)
         if trainer.resume():
-            self.say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
+            self.tell.say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
         try:
-            with closing(trainer.run()) as run:  # closed at once, so that what is learned is saved at once
-                for progress in run:
-                    scores = "  ".join(f"{name} {value:.4g}" for name, value in progress.scores.items())
-                    self.say(f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}  {scores}")
+            self.tell.follow(trainer, self._crops(batches))
         except KeyboardInterrupt:
             after = f"interrupted after step {trainer.step}"
             raise Interrupted(after, "what is learned is saved; the same command goes on from there") from None
@@ -164,19 +161,18 @@ class Session:
         return real | {
             "steps": trainer.step,
             "minutes": round(trainer.minutes, 1),
-            "batch": batches.size * self.accumulate * self.frame.ranks.size,
+            "batch": self._crops(batches),
             "crop": batches.photographs.train.crop,
             "pictures": len(batches.photographs.train),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "torch": torch.__version__,
             "commit": _commit(),
-            "scores": trainer.task.validate(trainer.average),
+            "scores": trainer.scores,
         }
 
-    def say(self, line: str) -> None:
-        """One line for people, from rank 0."""
-        if self.frame.ranks.first:
-            say(line)
+    def _crops(self, batches: Batches) -> int:
+        """Of one optimiser step, on all ranks together."""
+        return batches.size * self.accumulate * self.frame.ranks.size
 
     @by_first
     def _schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
@@ -187,8 +183,8 @@ class Session:
         trials = []
         for trial in search.search_schedule(search.Sampler(bundle, batches.device), lpips, self._pairs(batches, 8)):
             trials.append(trial)
-            say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
-                f"helps {trial.share:.0%}")  # fmt: skip
+            self.tell.say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
+                          f"helps {trial.share:.0%}")  # fmt: skip
         best = search.best_of(trials)
         budgets = stage3.ladder(best.way.start, best.way.evaluations, best.way.last)
         bundle = replace(bundle, process=search.with_way(bundle.process, best), budgets=budgets)
@@ -200,7 +196,7 @@ class Session:
         """The gain that is best for what the controller chooses, on held-out patches."""
         sampler = search.Sampler(bundle, batches.device)
         ratios = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
-        say("  ".join(f"gain {gain}: LPIPS ×{ratio:.3f}" for gain, ratio in ratios.items()))
+        self.tell.say("  ".join(f"gain {gain}: LPIPS ×{ratio:.3f}" for gain, ratio in ratios.items()))
         bundle = replace(bundle, process=replace(bundle.process, gain=min(ratios, key=ratios.__getitem__)))
         return bundle.with_provenance("gain", {str(gain): round(ratio, 4) for gain, ratio in ratios.items()})
 
@@ -218,13 +214,8 @@ class Session:
         while len(labels) < patches:
             labels.extend(sampler, lpips, batches)
             if len(labels) % 40 == 0:
-                say(f"{len(labels)} of {patches} patches labelled")
+                self.tell.say(f"{len(labels)} of {patches} patches labelled")
         return labels
-
-
-def say(line: str) -> None:
-    """One line for people."""
-    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def _commit() -> str:

@@ -31,7 +31,14 @@ RunFolder = Annotated[
     ),
 ]  # fmt: skip
 Steps = Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N optimiser steps in all.")]
-Minutes = Annotated[float | None, typer.Option(metavar="MIN", help="Stop after so many minutes of training in all.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIN",
+        help="Stop after so many minutes of training in all; reading the pictures, and checkpoints, which take a tenth "
+        "at most, come on top.",
+    ),
+]
 Batch = Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")]
 Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")]
 Accumulate = Annotated[int, typer.Option(metavar="N", min=1, help="Batches a step: as one of N times the crops.")]
@@ -47,6 +54,7 @@ Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and nois
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile: twice the speed after a minute.")]
 Patches = Annotated[int, typer.Option(metavar="N", min=10, help="Patches to label, in all.")]
 Lpips = Annotated[Path | None, typer.Option("--lpips-weights", metavar="DIR", help="Where LPIPS's weights lie.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only failures.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Tracebacks.")]
 
 
@@ -67,6 +75,7 @@ def reconstruct(
     device: Device = "auto",
     seed: Seed = 0,
     compile: Compile = True,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
@@ -74,7 +83,7 @@ def reconstruct(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, quiet, frame)
         session.reconstruct(steps, minutes, batch, crop, lr, loss)
 
 
@@ -95,6 +104,7 @@ def generate(
     device: Device = "auto",
     seed: Seed = 0,
     compile: Compile = True,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
@@ -102,7 +112,7 @@ def generate(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, quiet, frame)
         session.generate(steps, minutes, batch, crop, lr, generator)
 
 
@@ -118,6 +128,7 @@ def controller(
     lpips_weights: Lpips = None,
     device: Device = "auto",
     seed: Seed = 0,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
@@ -125,5 +136,5 @@ def controller(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, "s", seed, compile=False, frame=frame)
+        session = Session(data, run, device, "s", seed, compile=False, quiet=quiet, frame=frame)
         session.controller(steps, minutes, batch, lr, patches, lpips_weights)

@@ -1,0 +1,154 @@
+"""Training as a person meets it: stopped by a signal and taken up again, a line that moves, nothing where quiet."""
+
+import io
+import os
+import signal
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from rngcli import interruption
+from rngcli.cli import main
+from rngcli.cli.following import Follower, Pace
+from rngcli.errors import ModelError
+from rngcli.interruption import Interruption
+from rngcli.stages import Batches, Photographs, Reconstruct
+from rngcli.training import Trainer, TrainSpec
+from tests.tiny import GEN, NAF
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (70, 80, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def train(photographs, monkeypatch, capfd):
+    """Run `rng train reconstruct` in this process, as its main program does."""
+
+    def run(folder, *arguments):
+        about = ["--batch", "2", "--crop", "64", "--size", "xs", "--no-compile", "--device", "cpu"]
+        given = ["rng", "train", "reconstruct", "--data", str(photographs), "--run", str(folder), *about, *arguments]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit) as end:
+            main()
+        return SimpleNamespace(code=end.value.code, err=capfd.readouterr().err)
+
+    return run
+
+
+def state(folder):
+    return torch.load(folder / "reconstruct" / "state.pt")
+
+
+def during(monkeypatch, owner, name, act):
+    """Have `act` done within a method, before what it does."""
+    before = getattr(owner, name)
+
+    def acting(self, *arguments):
+        act(self)
+        return before(self, *arguments)
+
+    monkeypatch.setattr(owner, name, acting)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_end_and_the_same_command_goes_on(train, tmp_path, monkeypatch, number):
+    def send(trainer):
+        if trainer.step == 1:
+            os.kill(os.getpid(), number)
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        during(patch, Trainer, "_follow", send)  # the optimiser has stepped, the average has not followed
+        done = train(tmp_path / "cut", "--steps", "3")
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == (
+        "rng: interrupted after step 2; what is learned is saved; the same command goes on from there"
+    )
+    assert state(tmp_path / "cut")["step"] == 2
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    done = train(tmp_path / "cut", "--steps", "3")
+    assert (done.code, "going on from step 2" in done.err) == (0, True)
+    assert train(tmp_path / "unbroken", "--steps", "3").code == 0
+    mine, other = state(tmp_path / "cut"), state(tmp_path / "unbroken")
+    assert all(torch.equal(mine[part][name], other[part][name]) for part in ("net", "average") for name in mine[part])
+
+
+def test_a_signal_between_steps_is_not_kept_waiting(train, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        during(patch, Reconstruct, "validate", lambda task: os.kill(os.getpid(), signal.SIGTERM))
+        done = train(tmp_path, "--steps", "1")
+    assert (done.code, state(tmp_path)["step"]) == (130, 1)
+    assert not (tmp_path / "reconstruct" / "log.jsonl").exists()
+    with monkeypatch.context() as patch:
+        during(patch, Photographs, "__init__", lambda photographs: os.kill(os.getpid(), signal.SIGTERM))
+        done = train(tmp_path, "--steps", "1")
+    assert (done.code, done.err) == (130, "rng: interrupted; the same command goes on from what is saved\n")
+
+
+def test_a_second_signal_is_not_held_back(monkeypatch):
+    wish, now = Interruption(), [100.0]
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    with wish.heard():
+        with wish.held():
+            for now[0] in (100.0, 100.9):  # torchrun passes on what the terminal has sent already
+                os.kill(os.getpid(), signal.SIGINT)
+            assert wish.asked
+            now[0] = 101.5
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with wish.heard(heed=False):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_quiet_says_nothing_but_failures(train, tmp_path):
+    done = train(tmp_path, "--steps", "1", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    (tmp_path / "reconstruct" / "state.pt").write_bytes(b"cut short")
+    done = train(tmp_path, "--steps", "2", "--quiet")
+    assert (done.code, len(done.err.splitlines())) == (3, 1)
+    assert "state.pt is no state of this network" in done.err
+
+
+def test_a_state_of_other_networks_is_refused(photographs, tmp_path):
+    batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), 2)
+    Trainer(Reconstruct(NAF, batches), TrainSpec(steps=1), tmp_path).save()
+    other = Trainer(SimpleNamespace(net=torch.nn.Linear(GEN.width, 3)), TrainSpec(steps=1), tmp_path)
+    with pytest.raises(ModelError, match="no state of this network"):
+        other.resume()
+
+
+def test_a_terminal_sees_step_loss_speed_time_left_and_score(photographs, tmp_path):
+    batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), 2)
+    often = TrainSpec(steps=3, save_minutes=0, overhead=np.inf)
+    seen = {}
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=140)
+        trainer = Trainer(Reconstruct(NAF, batches), often, tmp_path / str(terminal))
+        Follower(console=console).follow(trainer, crops=2)
+        seen[terminal] = console.file.getvalue()
+    for shown in ("step 2  loss 0.", "pictures/s", "s left", "psnr_25 "):
+        assert shown in seen[True]
+    assert "\x1b" not in seen[False]
+    assert "pictures/s" not in seen[False]
+    assert seen[False].count("min  loss") == 4
+
+
+def test_speed_and_time_left_are_those_of_the_last_steps():
+    pace = Pace(TrainSpec(steps=100, minutes=10), crops=32, window=3)
+    assert pace.told(1, 2.0) == "", "the first step compiles"
+    assert pace.told(2, 2.1) == "5.3 pictures/s  8 min left", "by the clock"
+    pace.told(3, 2.2)
+    assert pace.told(4, 2.21) == "9.7 pictures/s  5 min left", "by the steps"
+    assert pace.told(99, 2.22) == "53.3 pictures/s  1 s left"
