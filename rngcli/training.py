@@ -199,12 +199,12 @@ class Trainer:
                 if self._is_due():
                     yield self._checkpoint(losses)
                     losses = []
+            if self.ranks.first:
+                yield self._checkpoint(losses)
         except BaseException:  # Ctrl-C, and whoever no longer listens, too
             if self._whole:
                 self.save()
             raise
-        if self.ranks.first:
-            yield self._checkpoint(losses)
 
     def _begin_alike(self) -> None:
         (step,) = self.ranks.told(self.step)

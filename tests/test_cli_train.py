@@ -138,7 +138,7 @@ def test_a_terminal_sees_step_loss_speed_time_left_and_score(photographs, tmp_pa
         trainer = Trainer(Reconstruct(NAF, batches), often, tmp_path / str(terminal))
         Follower(console=console).follow(trainer, crops=2)
         seen[terminal] = console.file.getvalue()
-    for shown in ("step 2  loss 0.", "pictures/s", "s left", "psnr_25 "):
+    for shown in ("step 3  loss 0.", "pictures/s", "s left", "psnr_25 "):
         assert shown in seen[True]
     assert "\x1b" not in seen[False]
     assert "pictures/s" not in seen[False]

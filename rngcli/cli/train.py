@@ -12,7 +12,7 @@ train = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")]
-DataToo = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder of clean photographs.")]
+OptionalData = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder of clean photographs.")]
 Pairs = Annotated[
     tuple[Path, Path] | None,
     typer.Option(
@@ -61,7 +61,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Tracebacks.")]
 @train.command()
 def reconstruct(
     run: RunFolder,
-    data: DataToo = None,
+    data: OptionalData = None,
     pairs: Pairs = None,
     pairs_share: PairsShare = 0.5,
     steps: Steps = None,
@@ -90,7 +90,7 @@ def reconstruct(
 @train.command()
 def generate(
     run: RunFolder,
-    data: DataToo = None,
+    data: OptionalData = None,
     pairs: Pairs = None,
     pairs_share: PairsShare = 0.5,
     steps: Steps = None,
