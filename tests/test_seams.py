@@ -29,8 +29,8 @@ def border_ratio(picture, axis, direction):
     return gradient[blended].mean() / gradient[~blended].mean()
 
 
-# The aim is 0.02 for both. Generation misses it: the generator's channel attention pools over each tile's own window, so
-# two tiles' fine detail differs a little, and the average over their overlap is smoother by some 3 %.
+# The aim is 0.02 for both. Generation misses it: the generator's channel attention pools over each tile's own window,
+# so two tiles' fine detail differs a little, and the average over their overlap is smoother by some 3 %.
 @pytest.mark.parametrize(
     ("request_", "tolerance"),
     [(Request(detail=0), 0.02), (Request(steps=4), 0.04)],
