@@ -6,6 +6,11 @@ TORCH ?= torch==2.13.0
 # A shipped model's name, or a bundle's path
 MODEL ?= rng-s
 DEMO ?= demo
+# For the ablations: a folder of clean photographs, minutes of training in all, where they are kept, further options
+DATA ?=
+MINUTES ?= 60
+ABLATION ?= runs/ablation
+OPTIONS ?=
 
 # python3 first: what a machine calls so is what its owner meant
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -13,10 +18,10 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 RUN = $(VENV)/bin/python -m
 PIP = $(RUN) pip --disable-pip-version-check install
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench ablation clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.rng-demo  ## denoise real photographs with the shipped model, and show how well
 	@$(RUN) rngcli.demo $(DEMO) --model $(MODEL)
@@ -30,6 +35,10 @@ check: $(VENV)/.rng-dev  ## style and types
 
 bench: $(VENV)/.rng-demo  ## measure this machine's speed
 	@$(RUN) rngcli bench --model $(MODEL)
+
+ablation: $(VENV)/.rng-demo  ## train the method's variants on DATA=FOLDER for an hour, and compare them
+	@$(RUN) rngcli ablate --data "$(or $(DATA),$(error name a folder of clean photographs: make ablation DATA=…))" \
+	  --run $(ABLATION) --minutes $(MINUTES) --report $(ABLATION)/report.md --report $(ABLATION)/report.json $(OPTIONS)
 
 clean:  ## remove what demo, test and check have made; .venv and runs/ stay
 	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from ..errors import Exit, RngError
+from .ablate import ablate
 from .bench import bench
 from .denoise import denoise
 from .eval import evaluate
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(denoise)
 app.command()(bench)
+app.command(hidden=True)(ablate)
 app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")
 app.add_typer(models, name="models")

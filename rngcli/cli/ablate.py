@@ -1,0 +1,113 @@
+"""`rng ablate`: the paper's ablations in kind, on one's own photographs; what `make ablation` calls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import Interrupted, ModelError, NoInputError, UsageError
+
+if TYPE_CHECKING:
+    from ..metrics.lpips import LPIPS
+    from ..stages import Photographs
+
+
+def ablate(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trainings and results are kept.")],
+    minutes: Annotated[float, typer.Option(metavar="MIN", min=0, help="Of training, for all variants together.")] = 60,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Instead: optimiser steps of every training.")
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")] = "xs",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="strategy, condition, prediction, parts, controller or start; repeatable."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="For `start`: this bundle; nothing is trained.")
+    ] = None,
+    patches: Annotated[int, typer.Option(metavar="N", min=2, help="Held-out patches to measure on, for each σ.")] = 32,
+    labels: Annotated[int, typer.Option(metavar="N", min=10, help="Patches that the controller learns from.")] = 200,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most so many pictures to train on, and as many held out.")
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")] = 16,
+    crop: Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")] = 128,
+    lpips_weights: Annotated[Path | None, typer.Option(metavar="DIR", help="Where LPIPS's weights lie.")] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Also written there: .md or .json; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train and measure.")] = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")] = 0,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
+) -> None:
+    """Train the method's variants, each for its share of the time, and say which of the paper's findings they repeat.
+
+    The same command goes on where it was stopped; what is trained and measured is not done again.
+    """
+    import torch
+
+    from ..ablation.findings import as_data, as_markdown
+    from ..ablation.rows import PARTS
+    from ..ablation.run import Ablation, Effort
+    from ..checkpoint import load
+    from ..degrade import DegradeSpec
+    from ..device import find_device
+    from ..stages import Batches
+
+    keys = only or [part.key for part in PARTS]
+    for key in set(keys) - {part.key for part in PARTS}:
+        raise UsageError(f"no part is called {key!r}", f"choose from {', '.join(part.key for part in PARTS)}")
+    for path in report or ():
+        if path.suffix not in (".md", ".json"):
+            raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
+    place = find_device(device)
+    effort = Effort(steps, None if steps else minutes, size, seed, patches, labels)
+    batches = Batches(_photographs(data, crop, limit, str(place)), batch, DegradeSpec(gaussian_share=1.0))
+    ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
+    ablation.tell = lambda line: typer.echo(line, err=True)
+    try:
+        parts = list(ablation.results(keys))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", "the same command goes on from what is trained and measured") from None
+    trained = any(result.steps for _, results in parts for result in results.values())
+    facts = (ablation.settings if trained else {"crop": crop}) | {"patches": patches}
+    facts |= {"model": ablation.model and ablation.model.hash, "device": str(place)}
+    facts |= {"torch": torch.__version__, "rng": __version__}
+    text = as_markdown(parts, facts)
+    for path in report or ():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(as_data(parts, facts), indent=1) if path.suffix == ".json" else text)
+    typer.echo(text, nl=False)
+
+
+def _photographs(data: Path, crop: int, limit: int | None, device: str) -> Photographs:
+    from ..pool import is_held_out
+    from ..stages import Photographs
+    from ..tree import pictures_below
+
+    if not data.is_dir():
+        raise NoInputError(f"--data {data} is no folder", "give a folder of clean photographs")
+    paths = list(pictures_below(data))
+    sides = ([p for p in paths if is_held_out(p)], [p for p in paths if not is_held_out(p)])
+    # Evenly spread over the folder, since pictures of a kind often lie together.
+    kept = [side[:: -(-len(side) // limit)] if limit else side for side in sides if side]
+    return Photographs.load(sorted(path for side in kept for path in side), crop, device)
+
+
+def _lpips(folder: Path | None, device: str) -> LPIPS | None:
+    """LPIPS (squeeze); where its weights are absent and nobody named a folder for them, tables go without it."""
+    from ..metrics.lpips import LPIPS
+
+    try:
+        return LPIPS.load("squeeze", folder, device)
+    except ModelError as error:
+        if folder:
+            raise
+        typer.echo(f"LPIPS n/a: {error}", err=True)
+        return None
