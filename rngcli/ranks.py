@@ -113,6 +113,9 @@ class Joined(Ranks):
             return False
 
     def leave(self) -> None:
+        # Together: a process that tears its connections down while another still writes may be aborted by its runtime.
+        with _together():
+            distributed.barrier()
         distributed.destroy_process_group()
 
 
