@@ -59,7 +59,7 @@ def test_from_photographs_to_a_table(model, tmp_path, monkeypatch, capfd):
         assert np.array_equal(panels[:, :64], noisy)
         last = 3 * (demo.DETAIL + demo.GAP)
         assert np.array_equal(panels[:, last : last + 64], clean)
-        assert (tmp_path / "out" / "steps" / f"{photograph.output}.png").is_file()
+        assert (tmp_path / "out" / "steps" / f"{photograph.output}.steps.png").is_file()
 
 
 def test_where_the_command_fails_the_demo_ends_with_its_code(tmp_path):
