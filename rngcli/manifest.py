@@ -130,7 +130,10 @@ class Manifest:
             cause = f"{self.path} cannot be written ({error.strerror})"
             raise EnvironmentFault(cause, "check the disk and its rights") from None
         try:
-            _sweep({self.folder, *folders}, _STILL if _alone(file) else _ABANDONED)
+            places, alone = {self.folder, *folders}, _alone(file)
+            if _sweep(places, _STILL if alone else _ABANDONED) and alone:
+                time.sleep(_STILL)  # what then still has not grown was left by a run that was killed just now
+                _sweep(places, _STILL)
             yield Journal(self, file, settings)
         finally:
             os.close(file)
@@ -190,11 +193,16 @@ def _alone(file: int) -> bool:
         return False
 
 
-def _sweep(folders: Iterable[Path], age: float) -> None:
-    """Remove unfinished files older than `age` [s]."""
+def _sweep(folders: Iterable[Path], age: float) -> bool:
+    """Remove unfinished files older than `age` [s]; whether there are younger ones."""
+    younger = False
     for folder in folders:
         with suppress(OSError), os.scandir(folder) as found:
             for entry in found:
-                unfinished = entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX)
-                if unfinished and time.time() - entry.stat().st_mtime > age:
+                if not (entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX)):
+                    continue
+                if time.time() - entry.stat().st_mtime > age:
                     os.unlink(entry)
+                else:
+                    younger = True
+    return younger

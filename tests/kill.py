@@ -72,7 +72,7 @@ class Killing:
         running = self.processes.Process(target=rng, args=(arguments, str(self.said)))
         running.start()
         while running.exitcode is None and not (manifest.exists() and manifest.stat().st_size > before):
-            time.sleep(0.002)
+            time.sleep(0.005)
         return running
 
     def once(self, kill: bool) -> None:

@@ -1,10 +1,11 @@
 """A resumed run: what is done is skipped, what rng did not make is never replaced, whenever the last run was killed."""
 
 import os
-import time
+from types import SimpleNamespace
 
 import pytest
 
+from rngcli import manifest
 from rngcli.errors import EnvironmentFault
 from rngcli.images import PART_PREFIX, PART_SUFFIX
 from rngcli.manifest import PLACE, Manifest, State, digest, stamp
@@ -122,16 +123,26 @@ def test_names_that_are_no_utf8_are_kept(tmp_path):
     assert state(source, tmp_path / "out" / ("n" * 300)) is State.NEW
 
 
-def test_what_a_killed_run_left_unfinished_goes_at_the_next_start_unless_it_is_anothers(tmp_path):
+def test_what_a_killed_run_left_unfinished_goes_at_the_next_start_unless_it_is_anothers(tmp_path, monkeypatch):
     part = tmp_path / f"{PART_PREFIX}0{PART_SUFFIX}"
+    clock = SimpleNamespace(now=1e9, grows=False)
 
-    def left(age):
+    def sleep(seconds):
+        clock.now += seconds + 0.01
+        if clock.grows:
+            os.utime(part, (clock.now,) * 2)
+
+    monkeypatch.setattr(manifest, "time", SimpleNamespace(time=lambda: clock.now, sleep=sleep))
+
+    def left(age, grows=False):
+        clock.grows = grows
         part.write_bytes(b"half")
-        os.utime(part, (time.time() - age,) * 2)
+        os.utime(part, (clock.now - age,) * 2)
         with Manifest(tmp_path).journal("s"):
             return part.exists()
 
-    assert left(age=0), "it may be in use"
+    assert left(age=0, grows=True), "it is in use, by a run without a manifest"
+    assert not left(age=0), "killed just now"
     assert not left(age=60)
     with Manifest(tmp_path).journal("s"):
         assert left(age=60), "another run is at work here"
