@@ -1,7 +1,8 @@
 """Mutated files of every readable format in one batch: `python -m tests.fuzz --count 2000 --seed 0`.
 
-One `rng denoise --detail 0` with an identity model must end by itself, with exit code 0 or 1, an outcome for every
-file, whole outputs for the done ones, none for the others, nothing unfinished, and the inputs as they were.
+One `rng denoise --detail 0` with an identity model must end by itself, with an outcome for every file, with exit code 1
+where some have failed, and those named at the end; whole outputs for the done ones, none for the others, nothing
+unfinished, and the inputs as they were.
 """
 
 from __future__ import annotations
@@ -118,7 +119,11 @@ def fuzz(place: Path, count: int, seed: int) -> Figures:
     seconds = time.monotonic() - begun
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     found = {row["file"]: row for row in rows if "file" in row}
-    faults = [] if done.returncode in (0, 1) else [f"exit code {done.returncode}: {done.stderr.decode()[-500:]}"]
+    failed = [name for name, row in found.items() if row["status"] == "failed"]
+    said = done.stderr.decode().splitlines()
+    faults = [] if done.returncode == bool(failed) else [f"exit code {done.returncode}: {said[-3:]}"]
+    named = {line.removeprefix("failed: ").partition(": ")[0] for line in said}
+    faults += [f"{name} is not named at the end" for name in failed if name not in named]
     faults += [f"{name} has no outcome" for name in written.keys() - found.keys()]
     faults += [f"{name} was changed" for name, data in written.items() if (source / name).read_bytes() != data]
     faults += [f"{row['file']}: {row['error']}" for row in found.values() if "unexpected" in (row["error"] or "")]
