@@ -67,7 +67,7 @@ class Labels:
         distances, fidelities = [], []
         for budget in self.budgets:
             plan = budget.plan(spec.last, budget.evaluations)
-            d = sampler.generate(noisy, r, plan, len(self), spec.eta) if plan else torch.zeros_like(r)
+            d = sampler.generate(noisy, r, plan, len(self)) if plan else torch.zeros_like(r)
             y = (r + spec.gain * d).clamp(0, 1)
             distances.append(lpips.distance(lpips.features(y), truth))
             fidelities.append(psnr(y, clean, 1.0))

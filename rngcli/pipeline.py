@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Bundle, Generator
-from .device import Net, find_device, find_precision, placed
+from .device import Net, channels_last, find_device, find_precision, placed
 from .diffusion.residual import ResidualDiffusion
 from .diffusion.schedule import Budget
 from .errors import ModelError
@@ -73,7 +73,7 @@ class Pipeline:
 
     def _tiles(self, n: int) -> Tensor:
         """Zeros (n, 3, WIDE, WIDE) float32 on the device."""
-        return torch.zeros(n, 3, WIDE, WIDE, device=self.device).contiguous(memory_format=torch.channels_last)
+        return channels_last(torch.zeros(n, 3, WIDE, WIDE, device=self.device))
 
     def require(self, request: Request) -> None:
         """ModelError where the bundle lacks a network that `request` needs."""

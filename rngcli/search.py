@@ -22,14 +22,13 @@ Pairs = Sequence[tuple[Tensor, Tensor]]  # batches of (clean, noisy), one for ea
 
 
 class Sampler:
-    """Reconstruction and generation of whole batches that share one plan, for searches over plans."""
+    """A bundle's networks on a device, for whole batches of patches that share one plan."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
-        if bundle.generator is None:
-            raise ModelError("this model has no generator yet", "run `rng train generate` first")
-        self.device, self.dtype = device, find_precision(device)
-        self.nafnet = placed(deepcopy(bundle.nafnet), device, self.dtype)
-        self.generator = placed(deepcopy(bundle.generator), device, self.dtype)
+        self.bundle, self.device = bundle, device
+        dtype = find_precision(device)
+        self.nafnet = placed(deepcopy(bundle.nafnet), device, dtype)
+        self.generator = bundle.generator and placed(deepcopy(bundle.generator), device, dtype)
         self.process = ResidualDiffusion(bundle.process)
 
     @torch.inference_mode()
@@ -38,14 +37,21 @@ class Sampler:
         return self.nafnet(noisy)
 
     @torch.inference_mode()
-    def generate(self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int, eta: float = 0.0) -> Tensor:
-        """The generated residual σ_d·d̃_0, without the gain; the noise is the same for every plan."""
-        condition = self.generator.condition(noisy, r)
+    def generate(
+        self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int, process: ResidualDiffusion | None = None
+    ) -> Tensor:
+        """The generated residual σ_d·d̃_0, without the gain, by `process` or the bundle's own.
+
+        The noise is the same for every plan and every network. Raises ModelError where there is no generator.
+        """
+        generator, process = self.generator, process or self.process
+        if generator is None:
+            raise ModelError("this model has no generator yet", "run `rng train generate` first")
+        condition = generator.condition(noisy, r)
         rng = torch.Generator(self.device).manual_seed(seed)
-        process = ResidualDiffusion(replace(self.process.spec, eta=eta))
 
         def predict(d_t: Tensor, gamma: Tensor) -> Tensor:
-            return self.generator(d_t, condition, gamma).float()
+            return generator(d_t, condition, gamma).float()
 
         def draw() -> Tensor:
             return channels_last(torch.randn(r.shape, generator=rng, device=self.device))
@@ -112,7 +118,8 @@ def search_schedule(sampler: Sampler, lpips: LPIPS, pairs: Pairs, grid: Sequence
 
 def _try(way: Way, sampler: Sampler, lpips: LPIPS, known: Sequence[_Known]) -> list[Trial]:
     plan = Budget(way.start, way.evaluations).plan(way.last, way.evaluations)
-    residuals = [sampler.generate(k.noisy, k.r, plan, seed=0, eta=way.eta) for k in known]
+    process = ResidualDiffusion(replace(sampler.process.spec, eta=way.eta))
+    residuals = [sampler.generate(k.noisy, k.r, plan, 0, process) for k in known]
     trials = []
     for gain in GAINS:
         rows = [_score(k, gain * d, lpips) for k, d in zip(known, residuals, strict=True)]
@@ -162,7 +169,7 @@ def gains_of_choices(sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pair
         chosen = [bundle.budgets[i] for i in controller.budget(noisy).tolist()]
         plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
         parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
-        d = torch.cat([sampler.generate(x, r, plan, 0, spec.eta) if plan else 0 * r for x, r, plan in parts])
+        d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in parts])
         for gain in ratios:
             after = lpips.distance(lpips.features((known.r + gain * d).clamp(0, 1)), known.truth)
             ratios[gain] += float(after.sum() / known.lpips.sum()) / len(pairs)

@@ -155,6 +155,13 @@ class Reconstruct:
         return torch.cat(rows)
 
 
+def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> float:
+    """σ_d of the residuals that `reconstruct` leaves, over 32 batches as training draws them."""
+    rng = torch.Generator(batches.device).manual_seed(1)
+    pairs = (batches.draw(rng) for _ in range(32))
+    return measure_sigma_d(torch.cat([clean - reconstruct(noisy) for clean, noisy in pairs]))
+
+
 # v's squared error counts an error of d̃_0 1/(1 − γ) times, without bound where there is hardly any noise left; this
 # bounds it (the idea of min-SNR weights, Hang et al. 2023).
 MOST_WEIGHT = 10.0
@@ -172,19 +179,13 @@ class Generate:
         self.batches = batches
         self.dtype = find_precision(batches.device)
         self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
-        self.process = ResidualDiffusion(replace(process, sigma_d=self._sigma_d()))
+        self.process = ResidualDiffusion(replace(process, sigma_d=sigma_d_of(self._reconstruct, batches)))
         net = UNet(spec) if spec else FusionNet.from_reconstruction(nafnet, self.process.spec.sigma_d)
         self.net: nn.Module = placed(net, batches.device)
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:
         return self.nafnet(noisy)
-
-    def _sigma_d(self) -> float:
-        """Over 32 batches as training draws them."""
-        rng = torch.Generator(self.batches.device).manual_seed(1)
-        pairs = (self.batches.draw(rng) for _ in range(32))
-        return measure_sigma_d(torch.cat([clean - self._reconstruct(noisy) for clean, noisy in pairs]))
 
     def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
         clean, noisy = self.batches.draw(rng)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from rngcli.ablation.findings import Difference, findings
@@ -23,19 +22,15 @@ from rngcli.errors import UsageError
 from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.unet import UNetSpec
 from rngcli.stages import Batches, Generate, Photographs, Reconstruct
-from tests.tiny import NAF, random_bundle
+from tests.tiny import NAF, clouds, random_bundle
 
 PART = {part.key: part for part in PARTS}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Photographs of a kind: smooth clouds with edges; one has a name that is held out."""
-    here, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for i in range(3):
-        coarse = Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8))
-        coarse.resize((160, 140), Image.Resampling.BICUBIC).save(here / f"{i}.png")
-    return here
+    """One has a name that is held out."""
+    return clouds(tmp_path_factory.mktemp("photographs"), 3, (160, 140))
 
 
 @pytest.fixture
@@ -124,7 +119,7 @@ def _failing(step, after):
 
 def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_path):
     ablation = Ablation(tmp_path, batches, Effort(steps=2, patches=3, labels=4), any_lpips())
-    (_, results), = ablation.results(["controller"])
+    ((_, results),) = ablation.results(["controller"])
     rungs = {budget.evaluations for budget in ladder(FULL.start, FULL.evaluations, PROCESS.last)}
     spent = results["controller"].evaluations
     assert abs(results["one budget"].evaluations - spent) == min(abs(rung - spent) for rung in rungs)
@@ -134,7 +129,7 @@ def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_
 def test_a_bundle_shows_where_budgets_should_start(batches, tmp_path):
     bundle = random_bundle()
     bundle = replace(bundle, process=replace(bundle.process, schedule=PROCESS.schedule))
-    (_, results), = Ablation(tmp_path, batches, Effort(steps=1, patches=2), None, bundle).results(["start"])
+    ((_, results),) = Ablation(tmp_path, batches, Effort(steps=1, patches=2), None, bundle).results(["start"])
     assert not list(tmp_path.rglob("state.pt")), "nothing is trained"
     (low, printed), *_, (top, top_printed) = [(results[a], results[b]) for a, b in PART["start"].claims]
     assert low.evaluations == 10

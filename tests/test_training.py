@@ -18,17 +18,12 @@ from rngcli.pool import Pool, is_held_out
 from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_of, gains_of_choices, search_schedule
 from rngcli.stages import Batches, Generate, Photographs, Reconstruct
 from rngcli.training import Trainer, TrainSpec
-from tests.tiny import GEN, NAF, identity_bundle, random_bundle
+from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    """Six photographs of a kind: smooth clouds with edges."""
-    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for i in range(6):
-        coarse = Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8))
-        coarse.resize((320, 280), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return sorted(folder.glob("*.png"))
+    return sorted(clouds(tmp_path_factory.mktemp("photographs"), 6, (320, 280)).glob("*.png"))
 
 
 @pytest.fixture

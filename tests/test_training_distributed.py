@@ -6,10 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from rngcli import checkpoint
@@ -18,7 +16,7 @@ from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.ranks import Joined, Ranks, find_ranks
 from rngcli.stages import Batches, Photographs, Reconstruct
 from rngcli.training import Trainer, step_generator
-from tests.tiny import NAF
+from tests.tiny import NAF, clouds
 from tests.two_ranks import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,11 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for i in range(4):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-        coarse.resize((120, 100), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
+    return clouds(tmp_path_factory.mktemp("photographs"), 4, (120, 100), (6, 8))
 
 
 def torchrun(*arguments):

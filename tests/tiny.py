@@ -1,8 +1,12 @@
-"""Networks small enough for tests: random, identity, or wrong on purpose."""
+"""Networks and photographs small enough for tests: random, identity, or wrong on purpose."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from rngcli.checkpoint import Bundle
@@ -46,3 +50,12 @@ def identity_bundle() -> Bundle:
     nn.init.zeros_(net.ending.weight)
     nn.init.zeros_(net.ending.bias)
     return Bundle(net.eval().requires_grad_(False))
+
+
+def clouds(folder: Path, count: int, size: tuple[int, int], coarse: tuple[int, int] = (8, 10)) -> Path:
+    """`count` photographs of a kind in `folder`, (width, height) px: smooth clouds with edges."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        picture = Image.fromarray(rng.integers(0, 256, (*coarse, 3), np.uint8))
+        picture.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import Bundle
-from ..device import placed
-from ..diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d
+from ..device import channels_last, placed
+from ..diffusion.residual import ProcessSpec, ResidualDiffusion
 from ..metrics.fidelity import psnr
 from ..nets.nafnet import NAFNet, NAFNetSpec
 from ..nets.unet import UNet, UNetSpec
-from ..stages import Batches, channels_last, gaussian
+from ..stages import Batches, gaussian, sigma_d_of
 
 
 class Grey(nn.Module):
@@ -69,8 +69,6 @@ class Joint:
 
     @torch.no_grad()
     def bundle(self, net: JointNet) -> Bundle:
-        """The two networks by themselves; σ_d is measured over 32 batches, as at the end of a stage 1."""
-        rng = torch.Generator(self.batches.device).manual_seed(1)
-        pairs = (self.batches.draw(rng) for _ in range(32))
-        sigma_d = measure_sigma_d(torch.cat([clean - net.nafnet(noisy) for clean, noisy in pairs]))
-        return Bundle(net.nafnet, net.generator, process=replace(self.process.spec, sigma_d=sigma_d))
+        """The two networks by themselves; σ_d is measured as at the end of a stage 1."""
+        process = replace(self.process.spec, sigma_d=sigma_d_of(net.nafnet, self.batches))
+        return Bundle(net.nafnet, net.generator, process=process)

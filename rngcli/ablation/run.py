@@ -24,7 +24,7 @@ from ..stages import SIZES, Batches, Generate, Reconstruct, gaussian
 from ..training import Task, Trainer, TrainSpec
 from .joint import Grey, Joint
 from .ledger import Ledger, Result
-from .measuring import Case, LiteralStart, Networks, score
+from .measuring import Case, LiteralStart, score
 from .rows import CONTROLLER_SHARE, FULL, PARTS, PROCESS, RECONSTRUCT, SHARES, Linear, Part, Row, Variant
 
 LINEAR_STEPS = 100
@@ -96,9 +96,9 @@ class Ablation:
         if known and known.made_by == self._made_by(() if own else row.variant.stages):
             return known
         trained = Trained(own) if own else self.train(row.variant)
-        networks = Networks(trained.bundle, self.batches.device)
-        generate, evaluations = self._way(row, networks)
-        found = score(networks, generate, self.cases, self.lpips)
+        sampler = Sampler(trained.bundle, self.batches.device)
+        generate, evaluations = self._way(row, sampler)
+        found = score(sampler, generate, self.cases, self.lpips)
         made_by = self._made_by(() if own else row.variant.stages)
         self.ledger.put(key, Result(found, evaluations, trained.steps, trained.minutes, made_by))
         self.tell(f"{row.label}: PSNR " + " / ".join(f"{sum(v) / len(v):.2f}" for v in found.psnr.values()))
@@ -150,25 +150,25 @@ class Ablation:
 
     # --- ways back from the noise ------------------------------------------------------------------------------
 
-    def _way(self, row: Row, networks: Networks) -> tuple[Callable[[Case, Tensor], Tensor], float]:
+    def _way(self, row: Row, sampler: Sampler) -> tuple[Callable[[Case, Tensor], Tensor], float]:
         """How a row generates its residuals, and the evaluations that a patch takes."""
-        spec = networks.bundle.process
+        spec = sampler.bundle.process
         if row.walk is None:
             return lambda case, r: torch.zeros_like(r), 0.0
         if isinstance(row.walk, str):
-            return self._by_controller(row, networks)
-        process = ResidualDiffusion(spec)
+            return self._by_controller(row, sampler)
+        process = sampler.process
         if isinstance(row.walk, Linear):
             process = (LiteralStart if row.walk.literal else ResidualDiffusion)(replace(spec, eta=0.0))
             plan = linear_plan(spec.schedule, LINEAR_STEPS, row.walk.budget)
         else:
             plan = row.walk.plan(spec.last, row.walk.evaluations)
-        return lambda case, r: networks.generate(case.noisy, r, plan, process), float(len(plan))
+        return lambda case, r: spec.gain * sampler.generate(case.noisy, r, plan, 0, process), float(len(plan))
 
-    def _by_controller(self, row: Row, networks: Networks) -> tuple[Callable[[Case, Tensor], Tensor], float]:
+    def _by_controller(self, row: Row, sampler: Sampler) -> tuple[Callable[[Case, Tensor], Tensor], float]:
         """Each patch by its own budget; or all by the one whose evaluations are nearest to those in the mean."""
-        spec, budgets = networks.bundle.process, ladder(FULL.start, FULL.evaluations, networks.bundle.process.last)
-        controller = self._controller(replace(networks.bundle, budgets=budgets))
+        spec, budgets = sampler.bundle.process, ladder(FULL.start, FULL.evaluations, sampler.bundle.process.last)
+        controller = self._controller(replace(sampler.bundle, budgets=budgets))
         chosen = {case.sigma: controller.budget(case.noisy).tolist() for case in self.cases}
         spent = [budgets[k].evaluations for case in self.cases for k in chosen[case.sigma]]
         mean = sum(spent) / len(spent)
@@ -181,7 +181,7 @@ class Ablation:
             for k in set(chosen[case.sigma]):
                 plan = budgets[k].plan(spec.last, budgets[k].evaluations)
                 rows = torch.tensor([other == k for other in chosen[case.sigma]], device=r.device)
-                d[rows] = networks.generate(case.noisy, r, plan, ResidualDiffusion(spec))[rows]
+                d[rows] = spec.gain * sampler.generate(case.noisy, r, plan, 0)[rows]
             return d
 
         return generate, mean
