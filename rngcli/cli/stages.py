@@ -48,6 +48,7 @@ class Session:
     accumulate: int = 1
     pairs: tuple[Path, Path] | None = None
     pairs_share: float = 0.5
+    origin: str | None = None  # a trained model to begin with
     quiet: bool = False
     frame: Frame = field(default_factory=Frame)
 
@@ -62,15 +63,17 @@ class Session:
     def reconstruct(
         self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float, loss: str
     ) -> None:
-        batches = self._batches(crop, batch)
+        batches, origin = self._batches(crop, batch), self._origin()
         torch.manual_seed(self.seed)
-        task = Reconstruct(self._specs()[0], batches, loss)
+        task = Reconstruct(origin.nafnet.spec if origin else self._specs()[0], batches, loss)
+        if origin:
+            task.net.load_state_dict(origin.nafnet.state_dict())
         trainer = self._train("reconstruct", task, TrainSpec(steps, minutes, lr), batches)
         # A generator that is there already stays: a little more of stage 1 leaves nearly the same residuals.
         average: NAFNet = trainer.average  # type: ignore[assignment]
-        bundle = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else Bundle(average)
+        bundle = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else origin or Bundle(average)
         bundle = replace(bundle, nafnet=average)
-        facts = self._facts(trainer, batches) | {"loss": loss}
+        facts = self._facts(trainer, batches) | {"loss": loss} | _history(origin, "reconstruct")
         checkpoint.save(bundle.with_provenance("reconstruct", facts), self.bundle_file)
 
     def generate(
@@ -108,6 +111,9 @@ class Session:
         if self.size not in SIZES:
             raise UsageError(f"unknown size {self.size!r}", f"use one of {', '.join(SIZES)}")
         return SIZES[self.size]
+
+    def _origin(self) -> Bundle | None:
+        return checkpoint.load(checkpoint.resolve(self.origin)) if self.origin else None
 
     def _batches(self, crop: int, size: int) -> Batches:
         pairs = self._real_pairs(*self.pairs, crop) if self.pairs else None
@@ -216,6 +222,11 @@ class Session:
             if len(labels) % 40 == 0:
                 self.tell.say(f"{len(labels)} of {patches} patches labelled")
         return labels
+
+
+def _history(origin: Bundle | None, stage: str) -> dict[str, Any]:
+    """What the network had behind it before this run."""
+    return {"from": dict(origin.provenance.get(stage, {})) | {"model": origin.hash}} if origin else {}
 
 
 def _commit() -> str:

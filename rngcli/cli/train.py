@@ -48,6 +48,10 @@ Network = Annotated[
     str,
     typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
 ]
+Origin = Annotated[
+    str | None,
+    typer.Option("--from", metavar="NAME|PATH", help="Begin a run with a trained model's networks: fine-tune it."),
+]
 Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
@@ -71,6 +75,7 @@ def reconstruct(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     loss: Loss = "l1",
+    origin: Origin = None,
     size: Size = "s",
     device: Device = "auto",
     seed: Seed = 0,
@@ -83,7 +88,7 @@ def reconstruct(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, quiet, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
         session.reconstruct(steps, minutes, batch, crop, lr, loss)
 
 
@@ -100,6 +105,7 @@ def generate(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     generator: Network = "fusion",
+    origin: Origin = None,
     size: Size = "s",
     device: Device = "auto",
     seed: Seed = 0,
@@ -112,7 +118,7 @@ def generate(
     from .stages import Session
 
     with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, quiet, frame)
+        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
         session.generate(steps, minutes, batch, crop, lr, generator)
 
 
