@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .batches import Batches
 from .checkpoint import Bundle, weights_hash
 from .degrade import degrade
 from .device import channels_last, placed
@@ -19,7 +20,6 @@ from .metrics.fidelity import psnr
 from .metrics.lpips import LPIPS
 from .nets.controller import Controller, ControllerSpec
 from .search import Sampler
-from .stages import Batches
 
 CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256

@@ -2,110 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .degrade import DegradeSpec, degrade
+from .batches import Batches, gaussian
 from .device import channels_last, find_precision, placed
 from .diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
 from .diffusion.schedule import Budget
 from .errors import UsageError
 from .metrics.fidelity import psnr
-from .nets.fusion import FusionNet
+from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
-from .pool import Pool, Source, is_held_out, large_enough
-
-
-@dataclass
-class Photographs:
-    """The training pictures, or pairs, and the held-out ones, on one device."""
-
-    train: Pool
-    held_out: Pool
-
-    @classmethod
-    def load(cls, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu") -> Photographs:
-        """Decode what is large enough; the held-out slice is chosen by name, and is the first where that is empty."""
-        sources = large_enough(sources, crop)
-        held_out = [source for source in sources if is_held_out(source)] or sources[:1]
-        train = [source for source in sources if source not in set(held_out)] or sources
-        return cls(Pool(train, crop, device), Pool(held_out, crop, device))
-
-    @property
-    def clean(self) -> Photographs:
-        """Of pairs, the clean sides as photographs."""
-        return Photographs(self.train.clean, self.held_out.clean)
-
-
-@dataclass
-class Batches:
-    """Where a stage's batches come from: photographs, how many crops at a time, how they are degraded; real pairs."""
-
-    photographs: Photographs
-    size: int = 16
-    noise: DegradeSpec = field(default_factory=DegradeSpec)
-    pairs: Photographs | None = None
-    pairs_share: float = 0.5  # of a batch, where there are pairs
-
-    @property
-    def device(self) -> torch.device:
-        return self.photographs.train.device
-
-    @property
-    def real(self) -> int:
-        """How many crops of a batch come from real pairs."""
-        return round(self.pairs_share * self.size) if self.pairs else 0
-
-    def draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(clean y, noisy x), (size, 3, crop, crop) each, fresh: degraded photographs, then real pairs."""
-        parts = []
-        if self.real < self.size:
-            clean = self.photographs.train.sample(self.size - self.real, rng)
-            parts.append((clean, degrade(clean, self.noise, rng)))
-        if self.pairs and self.real:
-            parts.append(_sides(self.pairs.train.sample(self.real, rng)))
-        clean, noisy = (channels_last(torch.cat(side)) for side in zip(*parts, strict=True))
-        return clean, noisy
-
-    def held_out(self, n: int, noise: DegradeSpec) -> tuple[Tensor, Tensor]:
-        """n fixed pairs from the held-out pictures; the same at every call."""
-        rng = torch.Generator(self.device).manual_seed(0)
-        clean = self.photographs.held_out.sample(n, rng)
-        return channels_last(clean), channels_last(degrade(clean, noise, rng))
-
-    def held_out_pairs(self, n: int) -> tuple[Tensor, Tensor] | None:
-        """n fixed crops (clean, noisy) of the held-out real pairs, if there are any."""
-        if not self.pairs:
-            return None
-        clean, noisy = _sides(self.pairs.held_out.sample(n, torch.Generator(self.device).manual_seed(0)))
-        return channels_last(clean), channels_last(noisy)
-
-    def examples(self, n: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """n held-out crops (clean, noisy) of each kind of noise: σ = "25" and "50", "camera", and real "pairs"."""
-        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA}
-        found = {name: self.held_out(n, noise) for name, noise in kinds.items()}
-        real = self.held_out_pairs(n)
-        return found | {"pairs": real} if real else found
-
-
-def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Noisy and clean in six channels (N, 6, H, W) -> (clean, noisy)."""
-    noisy, clean = pairs.chunk(2, dim=1)
-    return clean, noisy
-
-
-def gaussian(sigma: float) -> DegradeSpec:
-    """White noise of one σ (0–255 scale) only."""
-    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma))
-
-
-CAMERA = DegradeSpec(gaussian_share=0.0)
+from .perceptual import Perceptual
 
 
 def mean_absolute(x: Tensor, y: Tensor) -> Tensor:
@@ -175,13 +89,33 @@ class Generate:
     Without a spec the generator is a FusionNet that starts from the reconstruction's weights.
     """
 
-    def __init__(self, spec: UNetSpec | None, process: ProcessSpec, nafnet: NAFNet, batches: Batches) -> None:
-        self.batches = batches
+    def __init__(
+        self,
+        spec: UNetSpec | None,
+        process: ProcessSpec,
+        nafnet: NAFNet,
+        batches: Batches,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        self.batches, self.perceptual = batches, perceptual
         self.dtype = find_precision(batches.device)
         self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
         self.process = ResidualDiffusion(replace(process, sigma_d=sigma_d_of(self._reconstruct, batches)))
-        net = UNet(spec) if spec else FusionNet.from_reconstruction(nafnet, self.process.spec.sigma_d)
-        self.net: nn.Module = placed(net, batches.device)
+        self.net: nn.Module = placed(UNet(spec) if spec else self._fusion(nafnet), batches.device)
+
+    def _fusion(self, nafnet: NAFNet) -> FusionNet:
+        _, examples = self.batches.draw(torch.Generator(self.batches.device).manual_seed(1))
+        examples = examples.to(nafnet.ending.weight.device)
+        return FusionNet.from_reconstruction(nafnet, self.process.spec.sigma_d, examples)
+
+    def begin_from(self, generator: UNet | FusionNet) -> None:
+        """Start from a trained generator's weights instead, at this stage's own σ_d."""
+        spec = generator.spec
+        if isinstance(spec, FusionSpec):
+            spec = replace(spec, sigma_d=self.process.spec.sigma_d)
+        net = type(generator)(spec)  # type: ignore[arg-type]
+        net.load_state_dict(generator.state_dict())
+        self.net = placed(net, self.batches.device)
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:
@@ -194,16 +128,24 @@ class Generate:
         gamma = self.process.spec.schedule.draw(len(d0), rng)
         noise = channels_last(torch.randn(d0.shape, generator=rng, device=d0.device))
         condition = self.net.condition(noisy, r)  # type: ignore[operator]
-        answer = forward(self.process.corrupt(d0, gamma, noise), condition, gamma).float()
+        d_t = self.process.corrupt(d0, gamma, noise)
+        answer = forward(d_t, condition, gamma).float()
         error = answer - self.process.target(d0, gamma, noise)
         if self.process.spec.prediction == "eps":
             return error.abs().mean()
         weight = (MOST_WEIGHT * (1 - gamma)).clamp(max=1)
-        return (weight * error.square().mean(dim=(1, 2, 3))).mean()
+        loss = weight * error.square().mean(dim=(1, 2, 3))
+        if self.perceptual:
+            d_hat, _ = self.process.estimate(d_t, answer, gamma)
+            restored = r + self.process.spec.sigma_d * d_hat
+            loss = loss + weight / (1 - gamma) * self.perceptual(restored, clean, rng)
+        return loss.mean()
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 6 evaluations: the change in PSNR [dB], and the generated residual's spread over the true one's."""
+        """After 6 evaluations: the change in PSNR [dB], the generated residual's spread over the true one's, and LPIPS
+        over the reconstruction's, where it is learned from.
+        """
         scores = {}
         for sigma in (25, 50):
             clean, noisy = self.batches.held_out(16, gaussian(sigma))
@@ -212,6 +154,9 @@ class Generate:
             before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
             scores[f"dpsnr_{sigma}"] = float(after - before)
             scores[f"spread_{sigma}"] = float(d.std() / (clean - r).std())
+            if self.perceptual:
+                distance = self.perceptual.lpips
+                scores[f"lpips_{sigma}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
         return scores
 
     @torch.no_grad()

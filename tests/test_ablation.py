@@ -14,6 +14,7 @@ from rngcli.ablation.ledger import Result
 from rngcli.ablation.measuring import Score
 from rngcli.ablation.rows import FULL, PAPER, PARTS, PROCESS, SHARES, VARIANTS
 from rngcli.ablation.run import Ablation, Effort
+from rngcli.batches import Batches, Photographs
 from rngcli.budgets import ladder
 from rngcli.checkpoint import weights_hash
 from rngcli.cli import app
@@ -21,7 +22,7 @@ from rngcli.degrade import DegradeSpec
 from rngcli.errors import UsageError
 from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.unet import UNetSpec
-from rngcli.stages import Batches, Generate, Photographs, Reconstruct
+from rngcli.stages import Generate, Reconstruct
 from tests.tiny import NAF, clouds, random_bundle
 
 PART = {part.key: part for part in PARTS}

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from rngcli import interruption
+from rngcli import checkpoint, interruption
+from rngcli.batches import Batches, Photographs
 from rngcli.cli import main
 from rngcli.cli.following import Follower, Pace
 from rngcli.errors import ModelError
 from rngcli.interruption import Interruption
-from rngcli.stages import Batches, Photographs, Reconstruct
+from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF
 
@@ -32,11 +33,11 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture
 def train(photographs, monkeypatch, capfd):
-    """Run `rng train reconstruct` in this process, as its main program does."""
+    """Run `rng train` in this process, as its main program does."""
 
-    def run(folder, *arguments):
+    def run(folder, *arguments, stage="reconstruct"):
         about = ["--batch", "2", "--crop", "64", "--size", "xs", "--no-compile", "--device", "cpu"]
-        given = ["rng", "train", "reconstruct", "--data", str(photographs), "--run", str(folder), *about, *arguments]
+        given = ["rng", "train", stage, "--data", str(photographs), "--run", str(folder), *about, *arguments]
         monkeypatch.setattr(sys, "argv", given)
         with pytest.raises(SystemExit) as end:
             main()
@@ -152,3 +153,21 @@ def test_speed_and_time_left_are_those_of_the_last_steps():
     pace.told(3, 2.2)
     assert pace.told(4, 2.21) == "9.7 pictures/s  5 min left", "by the steps"
     assert pace.told(99, 2.22) == "53.3 pictures/s  1 s left"
+
+
+def test_a_run_begins_with_a_trained_model(train, tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert train(first, "--steps", "2").code == 0
+    assert train(first, "--steps", "1", stage="generate").code == 0
+    model = first / "bundle.safetensors"
+    assert train(second, "--steps", "1", "--lr", "0", "--from", str(model)).code == 0
+    assert train(third, "--steps", "1", "--lr", "0", "--from", str(model), stage="generate").code == 0
+    before, stage1, stage2 = (checkpoint.load(folder / "bundle.safetensors") for folder in (first, second, third))
+    for name in ("nafnet", "generator"):
+        for after in (stage1, stage2):
+            pairs = zip(getattr(before, name).parameters(), getattr(after, name).parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs), "at a rate of 0 nothing is learned"
+    assert stage1.provenance["reconstruct"]["from"] == before.provenance["reconstruct"] | {"model": before.hash}
+    assert stage2.provenance["generate"]["from"]["steps"] == 1
+    failed = train(tmp_path / "fourth", "--steps", "1", "--from", "nobody")
+    assert (failed.code, "no model is named 'nobody'" in failed.err) == (ModelError.code, True)

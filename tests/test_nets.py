@@ -5,7 +5,7 @@ import torch
 
 from rngcli.nets.controller import Controller, ControllerSpec
 from rngcli.nets.fusion import FusionNet, FusionSpec
-from rngcli.nets.nafnet import NAFNet, NAFNetSpec
+from rngcli.nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from rngcli.nets.unet import UNet, UNetSpec
 from tests.tiny import GEN, NAF, scramble
 
@@ -100,16 +100,27 @@ def test_the_controller_is_the_papers_and_small():
 
 def test_a_fusion_net_starts_as_the_reconstruction_of_the_fused_picture():
     nafnet = scramble(NAFNet(NAF))
-    net = FusionNet.from_reconstruction(nafnet, sigma_d=0.05)
     rng = torch.Generator().manual_seed(0)
     y = torch.rand(1, 3, 64, 64, generator=rng)
     x = y + 0.1 * torch.randn(y.shape, generator=rng)
+    net = FusionNet.from_reconstruction(nafnet, 0.05, x)
     d_t, gamma = torch.randn(y.shape, generator=rng), torch.tensor([0.5])  # σ = 1, so z has noise of 0.05
     v = net(d_t, net.condition(x, y), gamma)
     found = y + 0.05 * (gamma.sqrt() * d_t - (1 - gamma).sqrt() * v)
     z = y + 0.05 * d_t / gamma.sqrt()
     # Precisions 1/0.1² and 1/0.05²: one part of x to four of z, but for what 17×17 samples say about x's noise.
-    torch.testing.assert_close(found, nafnet(0.2 * x + 0.8 * z), atol=0.02, rtol=0)
+    torch.testing.assert_close(found, without_attention(nafnet, x)(0.2 * x + 0.8 * z), atol=0.02, rtol=0)
+
+
+def test_without_attention_a_net_answers_its_examples_as_before_and_sees_only_what_is_near():
+    nafnet, x = scramble(NAFNet(NAF)).eval(), torch.rand(1, 3, 64, 64)
+    plain = without_attention(nafnet, x)
+    torch.testing.assert_close(plain(x), nafnet(x), atol=1e-5, rtol=1e-4)
+    assert not nafnet.encoders[0][0].sca._forward_hooks
+    far = torch.cat([torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 256), x], dim=3)
+    other = torch.cat([torch.rand(1, 3, 64, 64), far[..., 64:]], dim=3)
+    torch.testing.assert_close(plain(far)[..., -64:], plain(other)[..., -64:], atol=0, rtol=0)
+    assert not torch.equal(nafnet(far)[..., -64:], nafnet(other)[..., -64:])
 
 
 def test_a_fusion_net_of_no_noise_in_x_trusts_x():

@@ -9,14 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from rngcli.batches import Batches, Photographs
 from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import NoInputError, RngError, UsageError
 from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.controller import ControllerSpec
+from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
 from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_of, gains_of_choices, search_schedule
-from rngcli.stages import Batches, Generate, Photographs, Reconstruct
+from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle
 
@@ -127,10 +129,42 @@ def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, s
     assert set(progress[-1].scores) == {"dpsnr_25", "spread_25", "dpsnr_50", "spread_50"}
 
 
-def test_stage_three_labels_searches_and_learns(paths, tmp_path):
-    lpips = LPIPS("squeeze")  # random heads would be zero: give them weight, and the distance is one
+@pytest.fixture
+def lpips():
+    """With random features; heads of zero, as they begin, would make no distance."""
+    torch.manual_seed(0)
+    lpips = LPIPS("squeeze")
     for head in lpips.heads:
         torch.nn.init.constant_(head, 0.1)
+    return lpips
+
+
+def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
+    def make(weight):
+        looks = Perceptual(lpips, weight) if weight else None
+        return Generate(None, ProcessSpec(), random_bundle().nafnet, batches, looks)
+
+    def loss(task):
+        return task.loss(task.net, torch.Generator().manual_seed(0))
+
+    plain, little, much = (loss(make(weight)).item() for weight in (0.0, 1.0, 3.0))
+    assert little > plain
+    assert much - plain == pytest.approx(3 * (little - plain), rel=1e-3)
+    trainer, progress = trained(lambda: make(1.0), tmp_path, 30)
+    assert loss(trainer.task) < loss(make(1.0))
+    assert progress[-1].scores["lpips_25"] > 0
+
+
+def test_gradients_of_lpips_are_numbers_where_no_feature_answers(lpips):
+    flat = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    for layer in lpips.stack:
+        if hasattr(layer, "bias"):
+            torch.nn.init.constant_(layer.bias, -10.0)
+    lpips(flat, torch.rand(1, 3, 64, 64)).sum().backward()
+    assert flat.grad.isfinite().all()
+
+
+def test_stage_three_labels_searches_and_learns(paths, lpips, tmp_path):
     batches = Batches(Photographs.load(paths, 256), size=2)
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]

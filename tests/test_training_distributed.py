@@ -11,10 +11,11 @@ import torch
 from typer.testing import CliRunner
 
 from rngcli import checkpoint
+from rngcli.batches import Batches, Photographs
 from rngcli.cli import app
 from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.ranks import Joined, Ranks, find_ranks
-from rngcli.stages import Batches, Photographs, Reconstruct
+from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, step_generator
 from tests.tiny import NAF, clouds
 from tests.two_ranks import SPEC

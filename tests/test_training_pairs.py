@@ -10,10 +10,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rngcli import checkpoint
+from rngcli.batches import Batches, Photographs
 from rngcli.cli import app
 from rngcli.errors import NoInputError, PictureError, UsageError
 from rngcli.pool import Pool
-from rngcli.stages import Batches, Photographs
 
 
 def put(path, pixels):

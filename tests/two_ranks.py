@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
+from rngcli.batches import Batches, Photographs
 from rngcli.errors import RngError
 from rngcli.ranks import find_ranks
-from rngcli.stages import Batches, Photographs, Reconstruct
+from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import NAF
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..batches import Batches, gaussian
 from ..checkpoint import Bundle
 from ..device import channels_last, placed
 from ..diffusion.residual import ProcessSpec, ResidualDiffusion
 from ..metrics.fidelity import psnr
 from ..nets.nafnet import NAFNet, NAFNetSpec
 from ..nets.unet import UNet, UNetSpec
-from ..stages import Batches, gaussian, sigma_d_of
+from ..stages import sigma_d_of
 
 
 class Grey(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..batches import Batches, gaussian
 from ..budgets import Control, Labels, ladder
 from ..checkpoint import Bundle, file_hash
 from ..device import placed
@@ -20,7 +21,7 @@ from ..errors import ModelError, UsageError
 from ..metrics.lpips import LPIPS
 from ..nets.controller import Controller, ControllerSpec
 from ..search import Sampler
-from ..stages import SIZES, Batches, Generate, Reconstruct, gaussian
+from ..stages import SIZES, Generate, Reconstruct
 from ..training import Task, Trainer, TrainSpec
 from .joint import Grey, Joint
 from .ledger import Ledger, Result

@@ -12,8 +12,8 @@ from .. import __version__
 from ..errors import Interrupted, ModelError, NoInputError, UsageError
 
 if TYPE_CHECKING:
+    from ..batches import Photographs
     from ..metrics.lpips import LPIPS
-    from ..stages import Photographs
 
 
 def ablate(
@@ -55,10 +55,10 @@ def ablate(
     from ..ablation.findings import as_data, as_markdown
     from ..ablation.rows import PARTS
     from ..ablation.run import Ablation, Effort
+    from ..batches import Batches
     from ..checkpoint import load
     from ..degrade import DegradeSpec
     from ..device import find_device
-    from ..stages import Batches
 
     keys = only or [part.key for part in PARTS]
     for key in set(keys) - {part.key for part in PARTS}:
@@ -87,8 +87,8 @@ def ablate(
 
 
 def _photographs(data: Path, crop: int, limit: int | None, device: str) -> Photographs:
+    from ..batches import Photographs
     from ..pool import is_held_out
-    from ..stages import Photographs
     from ..tree import pictures_below
 
     if not data.is_dir():

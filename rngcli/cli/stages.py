@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import budgets as stage3
 from .. import checkpoint, search
+from ..batches import CAMERA, Batches, Photographs, gaussian
 from ..checkpoint import Bundle
 from ..datasets import matched
 from ..degrade import DegradeSpec
@@ -24,7 +25,8 @@ from ..images import RAW_SUFFIXES
 from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
-from ..stages import CAMERA, SIZES, Batches, Generate, Photographs, Reconstruct, gaussian
+from ..perceptual import Perceptual
+from ..stages import SIZES, Generate, Reconstruct
 from ..task import Task
 from ..training import Trainer, TrainSpec
 from ..tree import pictures_below
@@ -60,15 +62,13 @@ class Session:
     def bundle_file(self) -> Path:
         return self.run / "bundle.safetensors"
 
-    def reconstruct(
-        self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float, loss: str
-    ) -> None:
+    def reconstruct(self, spec: TrainSpec, batch: int, crop: int, loss: str) -> None:
         batches, origin = self._batches(crop, batch), self._origin()
         torch.manual_seed(self.seed)
         task = Reconstruct(origin.nafnet.spec if origin else self._specs()[0], batches, loss)
         if origin:
             task.net.load_state_dict(origin.nafnet.state_dict())
-        trainer = self._train("reconstruct", task, TrainSpec(steps, minutes, lr), batches)
+        trainer = self._train("reconstruct", task, spec, batches)
         # A generator that is there already stays: a little more of stage 1 leaves nearly the same residuals.
         average: NAFNet = trainer.average  # type: ignore[assignment]
         bundle = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else origin or Bundle(average)
@@ -77,30 +77,34 @@ class Session:
         checkpoint.save(bundle.with_provenance("reconstruct", facts), self.bundle_file)
 
     def generate(
-        self, steps: int | None, minutes: float | None, batch: int, crop: int, lr: float, network: str
+        self, spec: TrainSpec, batch: int, crop: int, network: str, perceptual: float, lpips_weights: Path | None
     ) -> None:
-        batches, bundle = self._batches(crop, batch), checkpoint.load(self.bundle_file)
+        looks = Perceptual(self._lpips(lpips_weights), perceptual) if perceptual else None
+        batches, origin = self._batches(crop, batch), self._origin()
+        bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
-        # σ from 0.03 to 2.6: below, nothing is left to learn; above, a residual of unit variance is drowned.
-        process = ProcessSpec(schedule=ScheduleSpec(quietest=20, noisiest=900, crowding=2.0))
-        task = Generate(self._specs()[1] if network == "unet" else None, process, bundle.nafnet, batches)
-        trainer = self._train("generate", task, TrainSpec(steps, minutes, lr), batches)
+        # σ from 0.03 to 4.4: below, nothing is left to learn; above, a residual of unit variance is drowned.
+        process = ProcessSpec(schedule=ScheduleSpec(quietest=20, noisiest=1100, crowding=1.5))
+        unet = self._specs()[1] if network == "unet" else None
+        task = Generate(unet, process, bundle.nafnet, batches, looks)
+        if origin and origin.generator:
+            task.begin_from(origin.generator)
+        trainer = self._train("generate", task, spec, batches)
         bundle = replace(bundle, generator=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
         bundle = replace(bundle, budgets=stage3.ladder(1.5, 6, bundle.process.last))
-        checkpoint.save(bundle.with_provenance("generate", self._facts(trainer, batches)), self.bundle_file)
+        facts = self._facts(trainer, batches) | {"perceptual": perceptual} | _history(origin, "generate")
+        checkpoint.save(bundle.with_provenance("generate", facts), self.bundle_file)
 
-    def controller(
-        self, steps: int | None, minutes: float | None, batch: int, lr: float, patches: int, lpips_weights: Path | None
-    ) -> None:
-        lpips = LPIPS.load("squeeze", lpips_weights, find_device(self.device))
+    def controller(self, spec: TrainSpec, batch: int, patches: int, lpips_weights: Path | None) -> None:
+        lpips = self._lpips(lpips_weights)
         batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
         bundle = self._schedule(bundle, batches, lpips)
         labels = self._label(bundle, replace(batches, size=4), lpips, patches)
         torch.manual_seed(self.seed)
         task = stage3.Control(ControllerSpec(), labels, batches)
-        trainer = self._train("controller", task, TrainSpec(steps, minutes, lr, ema=0.99), batches)
+        trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
         bundle = self._gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
         checkpoint.save(bundle.with_provenance("controller", facts), self.bundle_file)
@@ -112,8 +116,11 @@ class Session:
             raise UsageError(f"unknown size {self.size!r}", f"use one of {', '.join(SIZES)}")
         return SIZES[self.size]
 
+    def _lpips(self, weights: Path | None) -> LPIPS:
+        return LPIPS.load("squeeze", weights, find_device(self.device))
+
     def _origin(self) -> Bundle | None:
-        return checkpoint.load(checkpoint.resolve(self.origin)) if self.origin else None
+        return checkpoint.load(self.origin) if self.origin else None
 
     def _batches(self, crop: int, size: int) -> Batches:
         pairs = self._real_pairs(*self.pairs, crop) if self.pairs else None

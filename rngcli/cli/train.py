@@ -52,6 +52,10 @@ Origin = Annotated[
     str | None,
     typer.Option("--from", metavar="NAME|PATH", help="Begin a run with a trained model's networks: fine-tune it."),
 ]
+Weight = Annotated[
+    float,
+    typer.Option(metavar="WEIGHT", min=0, help="Of LPIPS beside the squared error: more detail, and some PSNR less."),
+]
 Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
@@ -84,12 +88,13 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
+    from ..training import TrainSpec
     from .running import framed
     from .stages import Session
 
     with framed() as frame:
         session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
-        session.reconstruct(steps, minutes, batch, crop, lr, loss)
+        session.reconstruct(TrainSpec(steps, minutes, lr), batch, crop, loss)
 
 
 @train.command()
@@ -105,6 +110,8 @@ def generate(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     generator: Network = "fusion",
+    perceptual: Weight = 0.0,
+    lpips_weights: Lpips = None,
     origin: Origin = None,
     size: Size = "s",
     device: Device = "auto",
@@ -114,12 +121,13 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    from ..training import TrainSpec
     from .running import framed
     from .stages import Session
 
     with framed() as frame:
         session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
-        session.generate(steps, minutes, batch, crop, lr, generator)
+        session.generate(TrainSpec(steps, minutes, lr), batch, crop, generator, perceptual, lpips_weights)
 
 
 @train.command()
@@ -138,9 +146,10 @@ def controller(
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
+    from ..training import TrainSpec
     from .running import framed
     from .stages import Session
 
     with framed() as frame:
         session = Session(data, run, device, "s", seed, compile=False, quiet=quiet, frame=frame)
-        session.controller(steps, minutes, batch, lr, patches, lpips_weights)
+        session.controller(TrainSpec(steps, minutes, lr), batch, patches, lpips_weights)

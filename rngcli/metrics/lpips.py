@@ -122,7 +122,8 @@ class Files(NamedTuple):
 
 
 class LPIPS(nn.Module):
-    """LPIPS v0.1 with one backbone; takes RGB in [0, 1] and maps it to [-1, 1] inside. float32, no gradients."""
+    """LPIPS v0.1 with one backbone; takes RGB in [0, 1] and maps it to [-1, 1] inside. float32; gradients reach
+    the pictures, not the weights."""
 
     shift: Tensor
     scale: Tensor
@@ -172,7 +173,6 @@ class LPIPS(nn.Module):
             raise ModelError(f"{files.features} and {files.heads} are not LPIPS ({backbone}) weights") from error
         return model.to(device)
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps of RGB (N, 3, H, W) in [0, 1]; keep them to compare one picture with many."""
         if images.shape[1] != 3 or min(images.shape[-2:]) < self.spec.smallest:
@@ -186,10 +186,11 @@ class LPIPS(nn.Module):
             for index, layer in enumerate(self.stack):
                 x = layer(x)
                 if index in self.spec.taps:
-                    maps.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
+                    # Clamped, since a root's slope at 0 is infinite, and a training would go on with no numbers.
+                    length = x.square().sum(dim=1, keepdim=True).clamp(min=1e-20).sqrt()
+                    maps.append(x / (length + 1e-10))
             return maps
 
-    @torch.no_grad()
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Distance (N,) between feature maps of N pictures, or of one picture and N."""
         total = torch.zeros((), device=a[0].device)

@@ -9,13 +9,13 @@ for. Stage 2 starts from it, and learns where noise is not white and what the la
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .nafnet import NAFNet, NAFNetSpec
+from .nafnet import NAFNet, NAFNetSpec, without_attention
 
 WINDOW = 17  # [px], in which the noise of x is measured
 
@@ -47,11 +47,15 @@ class FusionNet(nn.Module):
         self.denoiser = NAFNet(spec)
 
     @classmethod
-    def from_reconstruction(cls, nafnet: NAFNet, sigma_d: float) -> FusionNet:
-        """The reconstruction's weights; what it did not see before starts with none."""
-        spec = nafnet.spec
-        net = cls(FusionSpec(spec.width, spec.encoder, spec.middle, spec.decoder, sigma_d=sigma_d))
-        weights = dict(nafnet.state_dict())
+    def from_reconstruction(cls, nafnet: NAFNet, sigma_d: float, examples: Tensor) -> FusionNet:
+        """The reconstruction's weights; what it did not see before starts with none.
+
+        Without its channel attention, which is fixed at its mean over noisy `examples` (N, 3, H, W): where two tiles
+        overlap, each attends by what else it holds, and their fine detail, not quite the same, would average out.
+        """
+        shape = asdict(nafnet.spec) | {"inputs": FusionSpec.inputs, "attention": False}
+        net = cls(FusionSpec(**shape, sigma_d=sigma_d))
+        weights = without_attention(nafnet, examples).state_dict()
         wide = torch.zeros_like(net.denoiser.intro.weight)
         wide[:, :3] = weights["intro.weight"]
         net.denoiser.load_state_dict({**weights, "intro.weight": wide})

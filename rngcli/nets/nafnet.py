@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class NAFNetSpec:
     middle: int = 12
     decoder: tuple[int, ...] = (2, 2, 2, 2)
     inputs: int = 3  # channels; what comes out is a correction of the first three
+    attention: bool = True  # SCA, which pools over the whole picture that it is given
 
     @property
     def multiple(self) -> int:
@@ -51,7 +54,7 @@ def simple_gate(x: Tensor) -> Tensor:
 class NAFBlock(nn.Module):
     """Two gated residual branches (Chen et al. 2022, fig. 3c); starts as the identity, since β = γ = 0."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, attention: bool = True) -> None:
         super().__init__()
         c = channels
         self.beta = nn.Parameter(torch.zeros(1, c, 1, 1))
@@ -59,7 +62,7 @@ class NAFBlock(nn.Module):
         self.norm1, self.norm2 = ChannelNorm(c), ChannelNorm(c)
         self.conv1 = nn.Conv2d(c, 2 * c, 1)
         self.conv2 = nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=2 * c)
-        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1))
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1)) if attention else None
         self.conv3 = nn.Conv2d(c, c, 1)
         self.conv4 = nn.Conv2d(c, 2 * c, 1)
         self.conv5 = nn.Conv2d(c, c, 1)
@@ -68,7 +71,7 @@ class NAFBlock(nn.Module):
         # β and γ in the features' format: float32 ones would make every later tensor float32 under autocast.
         beta, gamma = self.beta.to(x.dtype), self.gamma.to(x.dtype)
         z = simple_gate(self.conv2(self.conv1(self.norm1(x))))
-        y = x + beta * self.conv3(z * self.sca(z))
+        y = x + beta * self.conv3(z if self.sca is None else z * self.sca(z))
         return y + gamma * self.conv5(simple_gate(self.conv4(self.norm2(y))))
 
 
@@ -87,19 +90,23 @@ class NAFNet(nn.Module):
         super().__init__()
         self.spec = spec
         c = spec.width
+
+        def blocks(count: int) -> nn.Sequential:
+            return nn.Sequential(*(NAFBlock(c, spec.attention) for _ in range(count)))
+
         self.intro = nn.Conv2d(spec.inputs, c, 3, padding=1)
         self.ending = nn.Conv2d(c, 3, 3, padding=1)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
-        for blocks in spec.encoder:
-            self.encoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
+        for count in spec.encoder:
+            self.encoders.append(blocks(count))
             self.downs.append(nn.Conv2d(c, 2 * c, 2, stride=2))
             c *= 2
-        self.middle_blks = nn.Sequential(*(NAFBlock(c) for _ in range(spec.middle)))
+        self.middle_blks = blocks(spec.middle)
         self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
-        for blocks in spec.decoder:
+        for count in spec.decoder:
             self.ups.append(upsample(c))
             c //= 2
-            self.decoders.append(nn.Sequential(*(NAFBlock(c) for _ in range(blocks))))
+            self.decoders.append(blocks(count))
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
@@ -116,3 +123,30 @@ class NAFNet(nn.Module):
             features = decoder(up(features) + skips.pop())
         # Added in x's own number format: in bfloat16 the picture itself would be rounded to 8 bits.
         return (self.ending(features) + noisy[:, :3])[..., :h, :w]
+
+
+@torch.no_grad()
+def without_attention(net: NAFNet, examples: Tensor) -> NAFNet:
+    """The same network with every block's attention fixed at its mean over `examples` (N, inputs, H, W).
+
+    What is left sees only its receptive field, so that a tile's surroundings beyond it change nothing. The fixed
+    factors are folded into the convolution that follows them.
+    """
+    if not net.spec.attention:
+        return deepcopy(net)
+    means: dict[str, Tensor] = {}
+
+    def watch(name: str, sca: nn.Module) -> RemovableHandle:
+        return sca.register_forward_hook(lambda _, __, factors: means.update({name: factors.float().mean(0, True)}))
+
+    blocks = {name: block for name, block in net.named_modules() if isinstance(block, NAFBlock)}
+    watched = [watch(name, block.sca) for name, block in blocks.items() if block.sca]
+    net(examples)
+    for handle in watched:
+        handle.remove()
+    weights = {key: value.clone() for key, value in net.state_dict().items() if ".sca." not in key}
+    for name, mean in means.items():
+        weights[f"{name}.conv3.weight"] *= mean
+    plain = NAFNet(replace(net.spec, attention=False))
+    plain.load_state_dict(weights)
+    return plain

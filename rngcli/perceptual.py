@@ -1,0 +1,33 @@
+"""What stage 2 may be asked for beside a small error: detail that looks right, as LPIPS sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .metrics.lpips import LPIPS
+
+SHIFT = 16  # [px], the coarsest stride of the networks and of LPIPS's features
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """A weight on the LPIPS distance between r(x) + σ_d·d̂_0 and y, in units of d̃_0's squared error.
+
+    The squared error's best answer at a noisy level is the mean of all residuals that fit, which has no fine detail;
+    few steps hardly bring it back. LPIPS's best answer is one of those residuals, or near to it. A model trained so has
+    been shown its own measure: LPIPS no longer is a neutral judge of it, least of all with this backbone.
+    """
+
+    lpips: LPIPS
+    weight: float
+
+    def __call__(self, restored: Tensor, clean: Tensor, rng: torch.Generator) -> Tensor:
+        """(N,), from RGB (N, 3, H, W) twice.
+
+        Seen from a corner drawn at random, or the network would learn where in its own grid LPIPS looks away.
+        """
+        y, x = torch.randint(SHIFT, (2,), generator=rng, device=rng.device).tolist()
+        return self.weight * self.lpips(restored[..., y:, x:], clean[..., y:, x:])
