@@ -23,6 +23,8 @@ from .search import Sampler
 
 CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256
+VIEW = 192  # what of a patch the controller sees at a time in training
+PRICE = 0.02  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
 
 
 def ladder(start: float, evaluations: int, last: float, lowest: float = 0.12) -> tuple[Budget, ...]:
@@ -91,32 +93,32 @@ def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 class Control:
-    """Stage 3: the controller learns each patch's best budget by cross-entropy (paper §3.2).
+    """Stage 3: the controller learns to choose each patch's budget (paper §3.2).
 
-    The targets are soft, softmax(−LPIPS/τ): neighbouring budgets often differ by less than chance, and a hard
-    label would make the network learn the chance.
+    Its loss is what its distribution over the budgets would cost on average. The paper's cross-entropy with the best
+    budget as the label asks for the winner, however close the others are; here a narrow miss is a small one.
     """
 
-    def __init__(self, spec: ControllerSpec, labels: Labels, batches: Batches, temperature: float = 0.02) -> None:
+    def __init__(self, spec: ControllerSpec, labels: Labels, batches: Batches, price: float = PRICE) -> None:
         self.labels, self.size = labels, batches.size
         self.net: nn.Module = placed(Controller(spec), batches.device)
         # Relative to the reconstruction's, so that noisy patches, whose distances are large, do not rule.
-        cost = labels.lpips / labels.lpips[:, :1].clamp(min=1e-4)
-        self.targets = torch.softmax(-cost / temperature, dim=1).to(batches.device)
+        distance = labels.lpips / labels.lpips[:, :1].clamp(min=1e-4)
+        self.costs = (distance + price * (labels.psnr[:, :1] - labels.psnr)).to(batches.device)
         self.noisy = torch.cat([patches([i], batches)[1].half() for i in range(len(labels))])
         self.held_out = max(1, len(labels) // 10)
 
     def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
         n = len(self.noisy) - self.held_out
         which = torch.randint(n, (self.size,), generator=rng, device=rng.device)
-        noisy = self._turned(self.noisy[which].float(), rng)
-        logits = forward(channels_last(noisy)).float()
-        return nn.functional.cross_entropy(logits, self.targets[which])
+        chosen = forward(channels_last(self._view(self.noisy[which].float(), rng))).float().softmax(dim=1)
+        return (chosen * self.costs[which]).sum(dim=1).mean()
 
-    def _turned(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The whole batch in one of its 8 symmetries."""
+    def _view(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The whole batch in one of its 8 symmetries, and most of it: labels are few, and tell of what is typical."""
+        top, left = torch.randint(PATCH - VIEW + 1, (2,), generator=rng, device=rng.device).tolist()
         turn, flip = torch.randint(4, (2,), generator=rng, device=rng.device).tolist()
-        x = torch.rot90(x, turn, (2, 3))
+        x = torch.rot90(x[..., top : top + VIEW, left : left + VIEW], turn, (2, 3))
         return x.flip(3) if flip % 2 else x
 
     @torch.no_grad()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -98,9 +99,11 @@ class _Known:
         return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
 
 
-GRID = tuple(Way(*way) for way in product((0.35, 0.7, 1.4), (0.05, 0.15), (2, 4, 6)))
+STARTS = (0.7, 1.4, 2.8, 4.2)
+GRID = (*(Way(start, start, 1) for start in STARTS), *(Way(*way) for way in product(STARTS, (0.15, 0.5), (2, 4))))
 ETAS = (0.5, 1.0)
-GAINS = (0.7, 1.0, 1.4)
+GAINS = (0.6, 0.8, 1.0, 1.3)
+MOST_DB = 1.0  # what generated detail may cost of PSNR, in the mean
 ALIKE = 1.003  # LPIPS within this factor of each other are the same, as far as some dozen patches can tell
 
 
@@ -136,7 +139,7 @@ def _score(known: _Known, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor, Tens
     return torch.minimum(after, known.lpips).sum() / known.lpips.sum(), change.mean(), helps.double().mean()
 
 
-def best_of(trials: Sequence[Trial], most_db: float = 1.0) -> Trial:
+def best_of(trials: Sequence[Trial], most_db: float = MOST_DB) -> Trial:
     """The lowest LPIPS among the trials that cost at most `most_db` of PSNR; the cheapest in PSNR where none does.
 
     Of those that are as good, the one of the fewest evaluations.
@@ -154,8 +157,10 @@ def with_way(process: ProcessSpec, best: Trial) -> ProcessSpec:
     return replace(process, last=best.way.last, eta=best.way.eta, gain=best.gain)
 
 
-def gains_of_choices(sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pairs) -> dict[float, float]:
-    """For each gain, LPIPS over the reconstruction's at the budgets that the bundle's own controller chooses.
+def gains_of_choices(
+    sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pairs
+) -> dict[float, tuple[float, float]]:
+    """For each gain, LPIPS over the reconstruction's and the change in PSNR [dB], as the bundle's controller chooses.
 
     The search's gain is an ideal controller's, who never errs; one that errs should add less.
     """
@@ -163,14 +168,23 @@ def gains_of_choices(sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pair
         raise ModelError("this model has no step controller yet", "run `rng train controller`")
     spec = sampler.process.spec
     controller = placed(deepcopy(bundle.controller), sampler.device)
-    ratios = dict.fromkeys(sorted({*GAINS, spec.gain}), 0.0)
+    gains = sorted({*GAINS, spec.gain})
+    rows: dict[float, list[tuple[float, float]]] = {gain: [] for gain in gains}
     for clean, noisy in pairs:
         known = _Known.of(clean, noisy, sampler, lpips)
         chosen = [bundle.budgets[i] for i in controller.budget(noisy).tolist()]
         plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
         parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
         d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in parts])
-        for gain in ratios:
-            after = lpips.distance(lpips.features((known.r + gain * d).clamp(0, 1)), known.truth)
-            ratios[gain] += float(after.sum() / known.lpips.sum()) / len(pairs)
-    return ratios
+        for gain in gains:
+            y = (known.r + gain * d).clamp(0, 1)
+            after = lpips.distance(lpips.features(y), known.truth)
+            change = psnr(y, clean, 1.0) - known.psnr
+            rows[gain].append((float(after.sum() / known.lpips.sum()), float(change.mean())))
+    return {gain: (fmean(ratio for ratio, _ in found), fmean(db for _, db in found)) for gain, found in rows.items()}
+
+
+def best_gain(found: Mapping[float, tuple[float, float]], most_db: float = MOST_DB) -> float:
+    """The gain of the lowest LPIPS among those that cost at most `most_db`; the smallest where none does."""
+    affordable = {gain: ratio for gain, (ratio, db) in found.items() if db >= -most_db}
+    return min(affordable, key=affordable.__getitem__, default=min(found))

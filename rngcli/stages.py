@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batches import Batches, gaussian
+from .batches import Batches
 from .device import channels_last, find_precision, placed
 from .diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
 from .diffusion.schedule import Budget
@@ -147,16 +147,15 @@ class Generate:
         over the reconstruction's, where it is learned from.
         """
         scores = {}
-        for sigma in (25, 50):
-            clean, noisy = self.batches.held_out(16, gaussian(sigma))
+        for name, (clean, noisy) in self.batches.examples(16).items():
             r = self._reconstruct(noisy).clone()
             d = self.process.spec.sigma_d * self._sample(net, noisy, r)
             before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
-            scores[f"dpsnr_{sigma}"] = float(after - before)
-            scores[f"spread_{sigma}"] = float(d.std() / (clean - r).std())
+            scores[f"dpsnr_{name}"] = float(after - before)
+            scores[f"spread_{name}"] = float(d.std() / (clean - r).std())
             if self.perceptual:
                 distance = self.perceptual.lpips
-                scores[f"lpips_{sigma}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
+                scores[f"lpips_{name}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
         return scores
 
     @torch.no_grad()

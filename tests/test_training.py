@@ -17,7 +17,7 @@ from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.controller import ControllerSpec
 from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
-from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_of, gains_of_choices, search_schedule
+from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, gains_of_choices, search_schedule
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle
@@ -126,7 +126,7 @@ def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, s
     untrained = make()
     losses = [[t.loss(t.net, torch.Generator().manual_seed(i)).item() for i in range(6)] for t in (task, untrained)]
     assert np.mean(losses[0]) < np.mean(losses[1])
-    assert set(progress[-1].scores) == {"dpsnr_25", "spread_25", "dpsnr_50", "spread_50"}
+    assert set(progress[-1].scores) == {f"{score}_{noise}" for score in ("dpsnr", "spread") for noise in ("25", "50", "camera")}
 
 
 @pytest.fixture
@@ -184,9 +184,14 @@ def test_stage_three_labels_searches_and_learns(paths, lpips, tmp_path):
     _, progress = trained(lambda: Control(ControllerSpec((4,) * 8), again, batches), tmp_path, 3)
     scores = progress[-1].scores
     assert scores["lpips_oracle"] <= scores["lpips"] + 1e-6
-    ratios = gains_of_choices(sampler, random_bundle(), lpips, pairs)
-    assert set(ratios) == {*GAINS, sampler.process.spec.gain}
-    assert len(set(ratios.values())) > 1, "the gain makes a difference where something is generated"
+    found = gains_of_choices(sampler, random_bundle(), lpips, pairs)
+    assert set(found) == {*GAINS, sampler.process.spec.gain}
+    assert len(set(found.values())) > 1, "the gain makes a difference where something is generated"
+
+
+def test_the_best_gain_is_one_that_can_be_afforded():
+    found = {0.6: (0.9, -0.2), 1.0: (0.7, -0.9), 1.3: (0.6, -1.4)}
+    assert [best_gain(found, most_db) for most_db in (2.0, 1.0, 0.5, 0.1)] == [1.3, 1.0, 0.6, 0.6]
 
 
 def test_a_ladder_rises_in_noise_and_in_evaluations():

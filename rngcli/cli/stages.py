@@ -208,10 +208,12 @@ class Session:
     def _gain(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
         """The gain that is best for what the controller chooses, on held-out patches."""
         sampler = search.Sampler(bundle, batches.device)
-        ratios = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
-        self.tell.say("  ".join(f"gain {gain}: LPIPS ×{ratio:.3f}" for gain, ratio in ratios.items()))
-        bundle = replace(bundle, process=replace(bundle.process, gain=min(ratios, key=ratios.__getitem__)))
-        return bundle.with_provenance("gain", {str(gain): round(ratio, 4) for gain, ratio in ratios.items()})
+        found = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
+        for gain, (ratio, dpsnr) in found.items():
+            self.tell.say(f"gain {gain}  LPIPS ×{ratio:.3f}  PSNR {dpsnr:+.2f} dB")
+        bundle = replace(bundle, process=replace(bundle.process, gain=search.best_gain(found)))
+        facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
+        return bundle.with_provenance("gain", facts)
 
     def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
         """n held-out patches for each kind of noise that a schedule has to serve."""
