@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from .metrics.fidelity import psnr
 from .metrics.lpips import LPIPS
 from .nets.controller import Controller, ControllerSpec
 from .search import Sampler
+from .whole import whole
 
 CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256
@@ -75,9 +75,8 @@ class Labels:
             fidelities.append(psnr(y, clean, 1.0))
         self.lpips = torch.cat([self.lpips, torch.stack(distances, dim=1).float()])
         self.psnr = torch.cat([self.psnr, torch.stack(fidelities, dim=1).float()])
-        part = self.file.with_suffix(".part")
-        torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
-        os.replace(part, self.file)
+        with whole(self.file) as part:
+            torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
 
 
 def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:

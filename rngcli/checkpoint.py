@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from .diffusion.residual import ProcessSpec
@@ -22,6 +21,7 @@ from .nets.controller import Controller, ControllerSpec
 from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
+from .whole import whole
 
 FORMAT = "rng-bundle-1"
 DEFAULT = "rng-s"
@@ -79,9 +79,8 @@ def save(bundle: Bundle, path: Path) -> None:
         "provenance": json.dumps(dict(bundle.provenance)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=header)
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_bytes(to_bytes(tensors, metadata=header))  # a file that safetensors writes, only its owner may read
 
 
 def _for_disk(key: str, value: Tensor) -> Tensor:

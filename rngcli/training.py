@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from .errors import EnvironmentFault, ModelError, RngError, UsageError
 from .interruption import Interruption
 from .ranks import Ranks
 from .task import Illustrated, Progress, Task, draw
+from .whole import whole
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,8 @@ class Trainer:
             "step": self.step,
             "minutes": self.minutes,
         }
-        part = self.state_file.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, self.state_file)
+        with whole(self.state_file) as part:
+            torch.save(state, part)
 
     # --- one step ----------------------------------------------------------------------------------------------
 

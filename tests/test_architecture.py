@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LEVELS = [
-    "rngcli errors",  # rngcli: the package itself, that is, its version
+    "rngcli errors whole",  # rngcli: the package itself, that is, its version
     "nets diffusion images metrics tiling noise degrade scheduler device pool baselines ranks interruption",
-    "checkpoint datasets report tree manifest stepmap task",
+    "checkpoint datasets report tree manifest stepmap task batches perceptual",
     "pipeline training scoring",
     "engine stages search",
     "worker budgets evaluation demo",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..whole import whole
 from .measuring import Score
 
 
@@ -50,6 +50,5 @@ class Ledger:
 
     def _write(self) -> None:
         table = {"settings": self.settings, "results": {key: asdict(r) for key, r in self.results.items()}}
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(table))
-        os.replace(part, self.file)
+        with whole(self.file) as part:
+            part.write_text(json.dumps(table))

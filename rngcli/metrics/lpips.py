@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EnvironmentFault, ModelError, PictureError, UsageError
+from ..whole import whole
 
 HEADS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 
@@ -229,20 +230,17 @@ def _fetch(url: str, digest: str, target: Path) -> None:
     """One file, whole or not at all."""
     import urllib.request
 
-    partial = target.with_name(target.name + ".part")
     sha = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=60) as source, partial.open("wb") as sink:
-            while block := source.read(1 << 20):
-                sha.update(block)
-                sink.write(block)
-        if not sha.hexdigest().startswith(digest):
-            raise ModelError(f"{url} gave a file of another SHA-256 ({sha.hexdigest()[:16]}…)", "fetch it by hand")
-        os.replace(partial, target)
+        with whole(target) as part:
+            with urllib.request.urlopen(url, timeout=60) as source, part.open("wb") as sink:
+                while block := source.read(1 << 20):
+                    sha.update(block)
+                    sink.write(block)
+            if not sha.hexdigest().startswith(digest):
+                raise ModelError(f"{url} gave a file of another SHA-256 ({sha.hexdigest()[:16]}…)", "fetch it by hand")
     except OSError as error:
         raise EnvironmentFault(f"{url} cannot be fetched ({error})", "fetch it by hand: see --lpips-weights") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _hub() -> Path:
