@@ -23,7 +23,7 @@ from .whole import whole
 
 CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256
-VIEW = 192  # what of a patch the controller sees at a time in training
+VIEW = 0.75  # of a patch's side is what the controller sees at a time in training
 PRICE = 0.02  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
 
 
@@ -115,9 +115,10 @@ class Control:
 
     def _view(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """The whole batch in one of its 8 symmetries, and most of it: labels are few, and tell of what is typical."""
-        top, left = torch.randint(PATCH - VIEW + 1, (2,), generator=rng, device=rng.device).tolist()
+        side = round(VIEW * x.shape[-1])
+        top, left = torch.randint(x.shape[-1] - side + 1, (2,), generator=rng, device=rng.device).tolist()
         turn, flip = torch.randint(4, (2,), generator=rng, device=rng.device).tolist()
-        x = torch.rot90(x[..., top : top + VIEW, left : left + VIEW], turn, (2, 3))
+        x = torch.rot90(x[..., top : top + side, left : left + side], turn, (2, 3))
         return x.flip(3) if flip % 2 else x
 
     @torch.no_grad()
