@@ -76,9 +76,12 @@ def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> flo
     return measure_sigma_d(torch.cat([clean - reconstruct(noisy) for clean, noisy in pairs]))
 
 
-# v's squared error counts an error of d̃_0 1/(1 − γ) times, without bound where there is hardly any noise left; this
-# bounds it (the idea of min-SNR weights, Hang et al. 2023).
+# v's squared error is d̃_0's times 1/(1 − γ), without bound where there is hardly any noise left; this bounds it (the
+# idea of min-SNR weights, Hang et al. 2023).
 MOST_WEIGHT = 10.0
+# The share of crops that looks are learned on as a budget begins, without the residual in d_t. There its level is free
+# to mean something, and is made to: the noisier the beginning, the more looks count beside the error.
+BEGINNINGS = 0.6
 
 
 class Generate:
@@ -129,22 +132,24 @@ class Generate:
         noise = channels_last(torch.randn(d0.shape, generator=rng, device=d0.device))
         condition = self.net.condition(noisy, r)  # type: ignore[operator]
         d_t = self.process.corrupt(d0, gamma, noise)
-        answer = forward(d_t, condition, gamma).float()
-        error = answer - self.process.target(d0, gamma, noise)
         if self.process.spec.prediction == "eps":
-            return error.abs().mean()
-        weight = (MOST_WEIGHT * (1 - gamma)).clamp(max=1)
-        loss = weight * error.square().mean(dim=(1, 2, 3))
+            return (forward(d_t, condition, gamma).float() - noise).abs().mean()
+        weight = (1 / (1 - gamma)).clamp(max=MOST_WEIGHT)
         if self.perceptual:
-            d_hat, _ = self.process.estimate(d_t, answer, gamma)
+            begins = torch.rand(len(d0), generator=rng, device=rng.device) < BEGINNINGS
+            d_t = torch.where(begins[:, None, None, None], self.process.begin(gamma, noise), d_t)
+            weight = torch.where(begins, 1.0, weight)
+        d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
+        loss = (d_hat - d0).square().mean(dim=(1, 2, 3))
+        if self.perceptual:
             restored = r + self.process.spec.sigma_d * d_hat
-            loss = loss + weight / (1 - gamma) * self.perceptual(restored, clean, rng)
-        return loss.mean()
+            loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, clean, rng)
+        return (weight * loss).mean()
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 6 evaluations: the change in PSNR [dB], the generated residual's spread over the true one's, and LPIPS
-        over the reconstruction's, where it is learned from.
+        """After 6 evaluations, one where looks are learned: the change in PSNR [dB], the generated residual's spread
+        over the true one's; LPIPS over the reconstruction's.
         """
         scores = {}
         for name, (clean, noisy) in self.batches.examples(16).items():
@@ -171,7 +176,7 @@ class Generate:
     def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor) -> Tensor:
         condition = net.condition(noisy, r)  # type: ignore[operator]
         rng = torch.Generator(noisy.device).manual_seed(2)
-        plan = Budget(1.5, 6).plan(self.process.spec.last, 6)
+        plan = Budget(1.5, 1 if self.perceptual else 6).plan(self.process.spec.last, 6)
 
         def draw() -> Tensor:
             return channels_last(torch.randn(noisy.shape, generator=rng, device=noisy.device))
