@@ -14,7 +14,7 @@ from .checkpoint import Bundle, Generator
 from .device import Net, channels_last, find_device, find_precision, placed
 from .diffusion.residual import ResidualDiffusion
 from .diffusion.schedule import Budget
-from .errors import ModelError
+from .errors import ModelError, UsageError
 from .noise import gaussian_field
 from .scheduler import TileState
 
@@ -32,6 +32,7 @@ class Request:
     steps: int | None = None  # None: the controller decides; else this many evaluations everywhere
     detail: float = 1.0  # the share of the generated residual that is added, in [0, 1]
     seed: int = 0
+    budget: int | None = None  # the number of one of the model's budgets, for every tile
 
     @property
     def generates(self) -> bool:
@@ -81,7 +82,10 @@ class Pipeline:
             return
         if self.generator is None:
             raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
-        if self.controller is None and request.steps is None:
+        if request.budget is not None and not 0 <= request.budget < len(self.bundle.budgets):
+            cause = f"this model has no budget {request.budget}"
+            raise UsageError(cause, f"its budgets are 0 to {len(self.bundle.budgets) - 1}")
+        if self.controller is None and request.steps is None and request.budget is None:
             raise ModelError("this model has no step controller yet", "give --steps N, or `rng train controller`")
 
     # --- prefill -----------------------------------------------------------------------------------------------
@@ -107,6 +111,8 @@ class Pipeline:
             return [Budget(1.0, 0)] * len(noisy)
         if request.steps is not None:
             return [replace(self.bundle.budgets[-1], evaluations=request.steps)] * len(noisy)
+        if request.budget is not None:
+            return [self.bundle.budgets[request.budget]] * len(noisy)
         assert self.controller is not None
         return [self.bundle.budgets[i] for i in self.controller.budget(noisy)]
 

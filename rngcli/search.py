@@ -100,7 +100,7 @@ class _Known:
 
 
 STARTS = (0.7, 1.4, 2.8, 4.2)
-GRID = (*(Way(start, start, 1) for start in STARTS), *(Way(*way) for way in product(STARTS, (0.15, 0.5), (2, 4))))
+GRID = (*(Way(start, 0.5, 1) for start in STARTS), *(Way(*way) for way in product(STARTS, (0.15, 0.5), (2, 4))))
 ETAS = (0.5, 1.0)
 GAINS = (0.6, 0.8, 1.0, 1.3)
 MOST_DB = 1.0  # what generated detail may cost of PSNR, in the mean

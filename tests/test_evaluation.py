@@ -221,9 +221,14 @@ def test_the_networks_run_as_methods(folder: Path) -> None:
         UNet(UNetSpec(width=8, encoder=(1,), middle=1, decoder=(1,))),
         budgets=(Budget(1.0, 4),),
     )
-    columns = methods(["reconstruct", "fixed:2"], Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
+    names = ["reconstruct", "fixed:2", "budget:0"]
+    columns = methods(names, Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
     report = evaluate_quickly([with_noise(folder, [25])[0].limited(2)], *columns)
-    assert [(row.method, row.evaluations) for row in report.rows] == [("reconstruct", 0)] * 2 + [("fixed:2", 2)] * 2
+    spent = [(row.method, row.evaluations) for row in report.rows]
+    assert spent == [("reconstruct", 0)] * 2 + [("fixed:2", 2)] * 2 + [("budget:0", 4)] * 2
+    absent = methods(["budget:1"], Sweep(), lambda: Pipeline(bundle, "cpu", "fp32"))
+    with pytest.raises(UsageError, match="no budget 1"):
+        evaluate_quickly(with_noise(folder, [25]), *absent)
     assert report.rows[0].scores["psnr"] != report.rows[2].scores["psnr"]
     generated = next(picture for picture in report.pictures if picture.method == "fixed:2")
     assert (generated.columns, generated.rows, generated.steps) == ([0, 56], [0, 40], [[2]])

@@ -54,7 +54,7 @@ def measure(
         str,
         typer.Option(
             metavar="M,M,…",
-            help="rng | reconstruct | fixed:N | grain:S | input | nlm | wavelet | bm3d, side by side.",
+            help="rng | reconstruct | fixed:N | budget:K | grain:S | input | nlm | wavelet | bm3d, side by side.",
             rich_help_panel=METHODS,
         ),
     ] = "rng",

@@ -38,7 +38,7 @@ class Sweep:
 
 
 def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Method]:
-    """The methods that `names` ask for: rng, reconstruct, fixed:N, grain:S, input, nlm, wavelet, bm3d.
+    """The methods that `names` ask for: rng, reconstruct, fixed:N, budget:K, grain:S, input, nlm, wavelet, bm3d.
 
     `pipeline` is called once, when the first of them needs a model. Raises UsageError for other names.
     """
@@ -68,16 +68,21 @@ def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
     kind, _, count = name.partition(":")
     if name == "reconstruct":
         return {name: Request(detail=0, seed=sweep.seed)}
-    if kind == "fixed" and count.isdecimal():
-        budgets: dict[str, tuple[int, int | None]] = {name: (int(count), int(count))}
+    number = int(count) if count.isdecimal() else None
+    if kind == "fixed" and number is not None:
+        wanted = {name: Request(number, number)}
+    elif kind == "budget" and number is not None:
+        wanted = {name: Request(budget=number)}
     elif name == "rng":
-        budgets = {"rng" if len(sweep.max_steps) == 1 else f"rng max={n}": (n, None) for n in sweep.max_steps}
+        wanted = {"rng" if len(sweep.max_steps) == 1 else f"rng max={n}": Request(n) for n in sweep.max_steps}
     else:
-        known = ("rng", "reconstruct", "fixed:N", "grain:S", "input", *baselines.BASELINES)
+        known = ("rng", "reconstruct", "fixed:N", "budget:K", "grain:S", "input", *baselines.BASELINES)
         raise UsageError(f"no method is called {name!r}", f"choose from {', '.join(known)}")
     return {
-        label if len(sweep.details) == 1 else f"{label} detail={detail:g}": Request(most, steps, detail, sweep.seed)
-        for label, (most, steps) in budgets.items()
+        label if len(sweep.details) == 1 else f"{label} detail={detail:g}": replace(
+            request, detail=detail, seed=sweep.seed
+        )
+        for label, request in wanted.items()
         for detail in sweep.details
     }
 
