@@ -99,8 +99,8 @@ class _Known:
         return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
 
 
-STARTS = (0.7, 1.4, 2.8, 4.2)
-GRID = (*(Way(start, 0.5, 1) for start in STARTS), *(Way(*way) for way in product(STARTS, (0.15, 0.5), (2, 4))))
+STARTS = (0.5, 0.7, 1.0, 1.5)
+GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[1:], (0.15, 0.3), (2, 4))))
 ETAS = (0.5, 1.0)
 GAINS = (0.6, 0.8, 1.0, 1.3)
 MOST_DB = 1.0  # what generated detail may cost of PSNR, in the mean
