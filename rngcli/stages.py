@@ -81,7 +81,7 @@ def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> flo
 MOST_WEIGHT = 10.0
 # The share of crops that looks are learned on as a budget begins, without the residual in d_t. There its level is free
 # to mean something, and is made to: the noisier the beginning, the more looks count beside the error.
-BEGINNINGS = 0.6
+BEGINNINGS = 0.75
 
 
 class Generate:
@@ -138,7 +138,7 @@ class Generate:
         if self.perceptual:
             begins = torch.rand(len(d0), generator=rng, device=rng.device) < BEGINNINGS
             d_t = torch.where(begins[:, None, None, None], self.process.begin(gamma, noise), d_t)
-            weight = torch.where(begins, 1.0, weight)
+            weight = torch.where(begins, MOST_WEIGHT, weight)  # a budget begins only once, but all hangs on it
         d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
         loss = (d_hat - d0).square().mean(dim=(1, 2, 3))
         if self.perceptual:
