@@ -99,10 +99,10 @@ class _Known:
         return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
 
 
-STARTS = (0.5, 0.7, 1.0, 1.5)
-GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[1:], (0.15, 0.3), (2, 4))))
+STARTS = (0.25, 0.4, 0.7, 1.2)
+GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[2:], (0.15, 0.3), (2, 4))))
 ETAS = (0.5, 1.0)
-GAINS = (0.6, 0.8, 1.0, 1.3)
+GAINS = (0.7, 1.0, 1.4, 1.8)
 MOST_DB = 1.0  # what generated detail may cost of PSNR, in the mean
 ALIKE = 1.003  # LPIPS within this factor of each other are the same, as far as some dozen patches can tell
 
