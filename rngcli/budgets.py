@@ -101,8 +101,8 @@ class Control:
     def __init__(self, spec: ControllerSpec, labels: Labels, batches: Batches, price: float = PRICE) -> None:
         self.labels, self.size = labels, batches.size
         self.net: nn.Module = placed(Controller(spec), batches.device)
-        # Relative to the reconstruction's, so that noisy patches, whose distances are large, do not rule.
-        distance = labels.lpips / labels.lpips[:, :1].clamp(min=1e-4)
+        # In shares of what the reconstruction leaves on the whole: where a patch is nearly clean, the price decides.
+        distance = labels.lpips / labels.lpips[:, 0].mean()
         self.costs = (distance + price * (labels.psnr[:, :1] - labels.psnr)).to(batches.device)
         self.noisy = torch.cat([patches([i], batches)[1].half() for i in range(len(labels))])
         self.held_out = max(1, len(labels) // 10)

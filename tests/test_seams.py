@@ -29,18 +29,14 @@ def border_ratio(picture, axis, direction):
     return gradient[blended].mean() / gradient[~blended].mean()
 
 
-# The aim is 0.02 for both. Generation misses it: the generator's channel attention pools over each tile's own window,
-# so two tiles' fine detail differs a little, and the average over their overlap is smoother by some 3 %.
 @pytest.mark.parametrize(
-    ("request_", "tolerance"),
-    [(Request(detail=0), 0.02), (Request(steps=4), 0.04)],
-    ids=["reconstruction", "generation"],
+    "request_", [Request(detail=0), Request(budget=10), Request(steps=4)], ids=["reconstruction", "generation", "steps"]
 )
-def test_tile_borders_have_the_gradient_of_elsewhere(noisy, request_, tolerance):
+def test_tile_borders_have_the_gradient_of_elsewhere(noisy, request_):
     (result,) = denoise([Job("ramp", noisy)], Pipeline(load(), "cpu"), request_)
     grid = Grid(HEIGHT, WIDTH, TILE)
     for axis, direction in ((grid.y, 0), (grid.x, 1)):
-        assert border_ratio(result.pixels, axis, direction) == pytest.approx(1, abs=tolerance)
+        assert border_ratio(result.pixels, axis, direction) == pytest.approx(1, abs=0.02)
 
 
 def test_the_measure_sees_a_seam():
