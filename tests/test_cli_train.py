@@ -16,7 +16,7 @@ from rngcli import checkpoint, interruption
 from rngcli.batches import Batches, Photographs
 from rngcli.cli import main
 from rngcli.cli.following import Follower, Pace
-from rngcli.errors import ModelError
+from rngcli.errors import ModelError, UsageError
 from rngcli.interruption import Interruption
 from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, TrainSpec
@@ -169,5 +169,7 @@ def test_a_run_begins_with_a_trained_model(train, tmp_path):
             assert all(torch.equal(a, b) for a, b in pairs), "at a rate of 0 nothing is learned"
     assert stage1.provenance["reconstruct"]["from"] == before.provenance["reconstruct"] | {"model": before.hash}
     assert stage2.provenance["generate"]["from"]["steps"] == 1
+    failed = train(third, "--steps", "1", "--from", str(model), "--generator", "unet", stage="generate")
+    assert (failed.code, "is no unet" in failed.err) == (UsageError.code, True)
     failed = train(tmp_path / "fourth", "--steps", "1", "--from", "nobody")
     assert (failed.code, "no model is named 'nobody'" in failed.err) == (ModelError.code, True)

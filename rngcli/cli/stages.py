@@ -85,6 +85,8 @@ class Session:
         torch.manual_seed(self.seed)
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
+        if origin and origin.generator and network not in origin.networks():
+            raise UsageError(f"the generator of --from {self.origin} is no {network}", "leave out one of the two")
         # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned; to 1.6
         # where looks are learned: few steps begin no higher, since there they lose more likeness than they gain.
         wide = ScheduleSpec(quietest=20, noisiest=900, crowding=2.0)
