@@ -98,6 +98,11 @@ class _Known:
         truth = lpips.features(clean)
         return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
 
+    def after(self, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor]:
+        """With d added: LPIPS, and the change in PSNR [dB]; (N,) each."""
+        y = (self.r + d).clamp(0, 1)
+        return lpips.distance(lpips.features(y), self.truth), psnr(y, self.clean, 1.0) - self.psnr
+
 
 STARTS = (0.25, 0.4, 0.7, 1.2)
 GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[2:], (0.15, 0.3), (2, 4))))
@@ -132,10 +137,9 @@ def _try(way: Way, sampler: Sampler, lpips: LPIPS, known: Sequence[_Known]) -> l
 
 def _score(known: _Known, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor, Tensor]:
     """(LPIPS ratio, changes in PSNR, which patches it helps), as an ideal controller would use it."""
-    y = (known.r + d).clamp(0, 1)
-    after = lpips.distance(lpips.features(y), known.truth)
+    after, change = known.after(d, lpips)
     helps = after < known.lpips
-    change = torch.where(helps, psnr(y, known.clean, 1.0) - known.psnr, 0.0)
+    change = torch.where(helps, change, 0.0)
     return torch.minimum(after, known.lpips).sum() / known.lpips.sum(), change.mean(), helps.double().mean()
 
 
@@ -177,9 +181,7 @@ def gains_of_choices(
         parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
         d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in parts])
         for gain in gains:
-            y = (known.r + gain * d).clamp(0, 1)
-            after = lpips.distance(lpips.features(y), known.truth)
-            change = psnr(y, clean, 1.0) - known.psnr
+            after, change = known.after(gain * d, lpips)
             rows[gain].append((float(after.sum() / known.lpips.sum()), float(change.mean())))
     return {gain: (fmean(ratio for ratio, _ in found), fmean(db for _, db in found)) for gain, found in rows.items()}
 

@@ -79,14 +79,15 @@ class Session:
     def generate(
         self, spec: TrainSpec, batch: int, crop: int, network: str, perceptual: float, lpips_weights: Path | None
     ) -> None:
-        looks = Perceptual(self._lpips(lpips_weights), perceptual) if perceptual else None
-        batches, origin = self._batches(crop, batch), self._origin()
-        bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
-        torch.manual_seed(self.seed)
+        origin = self._origin()
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
         if origin and origin.generator and network not in origin.networks():
             raise UsageError(f"the generator of --from {self.origin} is no {network}", "leave out one of the two")
+        looks = Perceptual(self._lpips(lpips_weights), perceptual) if perceptual else None
+        batches = self._batches(crop, batch)
+        bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
+        torch.manual_seed(self.seed)
         # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned; to 1.6
         # where looks are learned: few steps begin no higher, since there they lose more likeness than they gain.
         wide = ScheduleSpec(quietest=20, noisiest=900, crowding=2.0)
