@@ -104,7 +104,7 @@ class _Known:
         return lpips.distance(lpips.features(y), self.truth), psnr(y, self.clean, 1.0) - self.psnr
 
 
-STARTS = (0.25, 0.4, 0.7, 1.2)
+STARTS = (0.4, 0.7, 1.2, 2.2)
 GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[2:], (0.15, 0.3), (2, 4))))
 ETAS = (0.5, 1.0)
 GAINS = (0.7, 1.0, 1.4, 1.8)

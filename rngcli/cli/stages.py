@@ -88,10 +88,9 @@ class Session:
         batches = self._batches(crop, batch)
         bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
-        # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned; to 1.6
-        # where looks are learned: few steps begin no higher, since there they lose more likeness than they gain.
-        wide = ScheduleSpec(quietest=20, noisiest=900, crowding=2.0)
-        process = ProcessSpec(schedule=ScheduleSpec(quietest=20, noisiest=700) if looks else wide)
+        # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned.
+        schedule = ScheduleSpec(quietest=20, noisiest=900, crowding=1.0 if looks else 2.0)
+        process = ProcessSpec(schedule=schedule)
         unet = self._specs()[1] if network == "unet" else None
         task = Generate(unet, process, bundle.nafnet, batches, looks)
         if origin and origin.generator:
