@@ -20,6 +20,7 @@ from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
 from .perceptual import Perceptual
+from .spread import spread, spread_by_texture
 
 
 def mean_absolute(x: Tensor, y: Tensor) -> Tensor:
@@ -149,19 +150,21 @@ class Generate:
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
         """After 6 evaluations, one where looks are learned: the change in PSNR [dB], the generated residual's spread
-        over the true one's; LPIPS over the reconstruction's.
+        over the true one's, also by texture; LPIPS over the reconstruction's.
         """
-        scores = {}
+        scores, seen = {}, []
         for name, (clean, noisy) in self.batches.examples(16).items():
             r = self._reconstruct(noisy).clone()
             d = self.process.spec.sigma_d * self._sample(net, noisy, r)
             before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
             scores[f"dpsnr_{name}"] = float(after - before)
-            scores[f"spread_{name}"] = float(d.std() / (clean - r).std())
+            scores[f"spread_{name}"] = spread(d, clean - r)
+            seen.append((d, clean - r, clean))
             if self.perceptual:
                 distance = self.perceptual.lpips
                 scores[f"lpips_{name}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
-        return scores
+        by_texture = spread_by_texture(*(torch.cat(side) for side in zip(*seen, strict=True)))
+        return scores | {f"spread_{texture}": value for texture, value in by_texture.items()}
 
     @torch.no_grad()
     def samples(self, net: nn.Module) -> Tensor:

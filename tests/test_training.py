@@ -18,6 +18,7 @@ from rngcli.nets.controller import ControllerSpec
 from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
 from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, gains_of_choices, search_schedule
+from rngcli.spread import TEXTURES, spread, spread_by_texture
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle
@@ -126,8 +127,18 @@ def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, s
     untrained = make()
     losses = [[t.loss(t.net, torch.Generator().manual_seed(i)).item() for i in range(6)] for t in (task, untrained)]
     assert np.mean(losses[0]) < np.mean(losses[1])
-    kinds = ("25", "50", "camera")
-    assert set(progress[-1].scores) == {f"{score}_{kind}" for score in ("dpsnr", "spread") for kind in kinds}
+    kinds = {f"{score}_{kind}" for score in ("dpsnr", "spread") for kind in ("25", "50", "camera")}
+    assert set(progress[-1].scores) == kinds | {f"spread_{texture}" for texture in TEXTURES}
+
+
+def test_the_spread_of_detail_is_told_by_texture():
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, 48, 144, generator=rng)
+    amounts = torch.tensor([0.2, 0.5, 1.0]).repeat_interleave(48)  # columns: little, some, much
+    clean, missing = amounts * noise, noise.flip(3)
+    found = spread_by_texture(amounts.flip(0) * missing, missing, clean)
+    assert [found[name] for name in TEXTURES] == pytest.approx([1.0, 0.5, 0.2], rel=1e-3)
+    assert spread(0.3 * missing, missing) == pytest.approx(0.3)
 
 
 @pytest.fixture

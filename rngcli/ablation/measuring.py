@@ -11,6 +11,7 @@ from ..diffusion.residual import ResidualDiffusion
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
 from ..search import Sampler
+from ..spread import spread
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def score(
         y = (r + d).clamp(0, 1)
         found.psnr[name] = psnr(y, clean, data_range=1.0).tolist()
         found.reconstruction[name] = float(psnr(r.clamp(0, 1), clean, data_range=1.0).mean())
-        found.spread[name] = float(d.std() / (clean - r).std())
+        found.spread[name] = spread(d, clean - r)
         if lpips:
             found.lpips[name] = lpips(y, clean).tolist()
     return found
