@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LEVELS = [
     "rngcli errors whole",  # rngcli: the package itself, that is, its version
-    "nets diffusion images metrics tiling noise degrade scheduler device pool baselines ranks interruption",
+    "nets diffusion images metrics spread tiling noise degrade scheduler device pool baselines ranks interruption",
     "checkpoint datasets report tree manifest stepmap task batches perceptual",
     "pipeline training scoring",
     "engine stages search",
