@@ -156,10 +156,11 @@ class Generate:
         for name, (clean, noisy) in self.batches.examples(16).items():
             r = self._reconstruct(noisy).clone()
             d = self.process.spec.sigma_d * self._sample(net, noisy, r)
+            missing = clean - r
             before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
             scores[f"dpsnr_{name}"] = float(after - before)
-            scores[f"spread_{name}"] = spread(d, clean - r)
-            seen.append((d, clean - r, clean))
+            scores[f"spread_{name}"] = spread(d, missing)
+            seen.append((d, missing, clean))
             if self.perceptual:
                 distance = self.perceptual.lpips
                 scores[f"lpips_{name}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
