@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TypeVar
 
 import torch
@@ -49,6 +50,11 @@ def find_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}", f"use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile has what it needs: on a CPU, a C++ compiler."""
+    return device.type != "cpu" or shutil.which("g++") is not None
 
 
 def placed(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) -> Net:

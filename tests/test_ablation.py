@@ -57,7 +57,7 @@ def any_lpips():
 
 def command(folder, run, *more):
     options = ["--data", folder, "--run", run, "--steps", 2, "--batch", 2, "--crop", 64, "--patches", 2, *more]
-    return CliRunner().invoke(app, ["ablate", *map(str, options)])
+    return CliRunner().invoke(app, ["ablate", "--no-compile", *map(str, options)])
 
 
 def test_the_command_trains_and_measures_and_does_nothing_twice(folder, tmp_path, monkeypatch):

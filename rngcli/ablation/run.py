@@ -42,11 +42,12 @@ class Effort:
     seed: int = 0
     patches: int = 32
     labels: int = 200  # patches that the controller learns from
+    compile: bool = False
 
     def training(self, shares: float) -> TrainSpec:
         """The spec of a training that has so many shares of the minutes."""
         minutes = None if self.steps or self.minutes is None else self.minutes * shares / SHARES
-        return TrainSpec(self.steps, minutes, seed=self.seed)
+        return TrainSpec(self.steps, minutes, seed=self.seed, compile=self.compile)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Ablation:
     def settings(self) -> dict[str, Any]:
         """What every training of a run folder shares."""
         pool, effort = self.batches.photographs.train, asdict(self.effort)
-        del effort["patches"]  # no training depends on it
+        del effort["patches"], effort["compile"]  # what is learned does not depend on them
         return {**effort, "batch": self.batches.size, "crop": pool.crop, "pictures": len(pool), "Mpx": pool.megapixels}
 
     @cached_property
@@ -198,7 +199,7 @@ class Ablation:
         while len(labels) < self.effort.labels:
             labels.extend(sampler, self.lpips, few)
         torch.manual_seed(self.effort.seed)
-        spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99)
+        spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99, compile=False)
         trainer = self._trained(Control(ControllerSpec(), labels, self.batches), spec, "controller")
         average: nn.Module = trainer.average
         return placed(average, self.batches.device)  # type: ignore[return-value]

@@ -10,6 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, ModelError, NoInputError, UsageError
+from .train import Compile
 
 if TYPE_CHECKING:
     from ..batches import Photographs
@@ -44,6 +45,7 @@ def ablate(
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train and measure.")] = "auto",
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")] = 0,
+    compile: Compile = True,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> None:
     """Train the method's variants, each for its share of the time, and say which of the paper's findings they repeat.
@@ -58,7 +60,7 @@ def ablate(
     from ..batches import Batches
     from ..checkpoint import load
     from ..degrade import DegradeSpec
-    from ..device import find_device
+    from ..device import can_compile, find_device
 
     keys = only or [part.key for part in PARTS]
     for key in set(keys) - {part.key for part in PARTS}:
@@ -67,7 +69,7 @@ def ablate(
         if path.suffix not in (".md", ".json"):
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
     place = find_device(device)
-    effort = Effort(steps, None if steps else minutes, size, seed, patches, labels)
+    effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile and can_compile(place))
     batches = Batches(_photographs(data, crop, limit, str(place)), batch, DegradeSpec(gaussian_share=1.0))
     ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
     ablation.tell = lambda line: typer.echo(line, err=True)
