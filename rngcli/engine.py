@@ -24,9 +24,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """A picture denoised: pixels (H, W, 3) float32 in [0, 1]; steps (rows, cols), the evaluations of each tile.
+    """A picture denoised: pixels (H, W, 3) float32 in [0, 1].
 
-    Where `error` is set, the picture failed and the pixels are the input's.
+    steps (rows, cols): the evaluations of each tile; starts (rows, cols) in [0, 1]: how far in the noise it started, as
+    a share of the fullest budget's start. Where `error` is set, the picture failed and the pixels are the input's.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Result:
     steps: np.ndarray
     seconds: float  # from the picture's first tile to its last; pictures overlap
     error: PictureError | None = None
+    starts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 @dataclass
@@ -44,20 +46,23 @@ class _Picture:
     grid: Grid
     canvas: Canvas
     steps: np.ndarray
+    starts: np.ndarray
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, job: Job) -> _Picture:
         grid = Grid(job.pixels.shape[0], job.pixels.shape[1], TILE)
-        return cls(job, grid, Canvas(grid), np.zeros((grid.rows, grid.cols), np.int32))
+        shape = grid.rows, grid.cols
+        return cls(job, grid, Canvas(grid), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
 
-    def add(self, tile: TileState, pixels: np.ndarray) -> None:
+    def add(self, tile: TileState, pixels: np.ndarray, start: float) -> None:
         self.steps.flat[tile.index] = len(tile.plan)
+        self.starts.flat[tile.index] = start
         self.canvas.add(tile.index, pixels)
 
     def result(self, error: PictureError | None = None) -> Result:
         pixels = self.job.pixels if error else self.canvas.finish().clip(0, 1)
-        return Result(self.job.key, pixels, self.steps, time.monotonic() - self.begun, error)
+        return Result(self.job.key, pixels, self.steps, time.monotonic() - self.begun, error, self.starts)
 
 
 def denoise(
@@ -91,7 +96,7 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
             scheduler.advance(batch)
             on_step(len(batch))
         for tile in scheduler.retire():
-            yield from _collect(tile, pictures, pipeline.finish(tile, request.detail))
+            yield from _collect(tile, pictures, pipeline.finish(tile, request.detail), pipeline.start_of(tile))
 
 
 def _tiles(number: int, grid: Grid) -> list[TileState]:
@@ -106,13 +111,15 @@ def _seen_by(tile: TileState, pictures: dict[int, _Picture]) -> np.ndarray:
     return picture.grid.crop(picture.job.pixels, tile.index, CONTEXT)
 
 
-def _collect(tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray) -> Iterator[Result]:
+def _collect(
+    tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray, start: float
+) -> Iterator[Result]:
     """Blend a finished tile in; yields the picture with its last tile, or at once when it fails."""
     picture = pictures.get(tile.image)
     if picture is None:
         return
     try:
-        picture.add(tile, pixels)
+        picture.add(tile, pixels, start)
         if not picture.canvas.missing:
             yield pictures.pop(tile.image).result()
     except PictureError as error:

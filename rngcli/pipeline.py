@@ -13,7 +13,7 @@ from torch import Tensor
 from .checkpoint import Bundle, Generator
 from .device import Net, channels_last, find_device, find_precision, placed
 from .diffusion.residual import ResidualDiffusion
-from .diffusion.schedule import Budget
+from .diffusion.schedule import Budget, sigma_of
 from .errors import ModelError, UsageError
 from .noise import gaussian_field
 from .scheduler import TileState
@@ -128,6 +128,10 @@ class Pipeline:
 
     def _levels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    def start_of(self, tile: TileState) -> float:
+        """How far in the noise a tile starts, as a share of the fullest budget's start, in [0, 1]."""
+        return sigma_of(tile.plan[0]) / self.bundle.budgets[-1].start if tile.plan else 0.0
 
     # --- decode ------------------------------------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ class _Batch:
     def _mapped(self, outcome: Outcome, result: engine.Result) -> Outcome:
         if self.files.step_maps:
             grid = Grid(result.pixels.shape[0], result.pixels.shape[1], TILE)
-            shown = step_map(result.pixels, result.steps, grid, int(result.steps.max()))
+            shown = step_map(result.pixels, result.starts, grid)
             images.write(outcome.task.step_map(self.files.step_maps), images.Image(shown))
         return outcome
 

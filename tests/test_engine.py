@@ -66,6 +66,16 @@ def test_steps_are_the_users_and_never_more_than_the_cap():
     assert run([job], max_steps=0)["0"].steps.max() == 0
 
 
+def test_starts_tell_budgets_apart_that_are_alike_in_steps():
+    dark, bright = (np.full((300, 300, 3), value, np.float32) for value in (0.0, 0.99))
+    results = run([Job("dark", dark), Job("bright", bright)], max_steps=1)
+    assert (results["dark"].starts == 0).all(), "nothing was generated"
+    np.testing.assert_allclose(results["bright"].starts, 1, rtol=1e-6)
+    one, ten = (run([Job("bright", bright)], budget=k, max_steps=1)["bright"] for k in (1, 10))
+    assert (one.steps == ten.steps).all()
+    np.testing.assert_allclose(one.starts / ten.starts, 0.1, rtol=1e-5)
+
+
 def test_pictures_are_drawn_only_when_there_is_room():
     drawn = []
 

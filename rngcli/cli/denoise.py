@@ -104,7 +104,7 @@ def denoise(
     ] = False,
     step_map: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw where the steps went: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; touch nothing.", rich_help_panel=OUTPUT)
