@@ -14,7 +14,7 @@ SHIFT = 16  # [px], the coarsest stride of the networks and of LPIPS's features
 
 @dataclass(frozen=True)
 class Perceptual:
-    """A weight on the LPIPS distance between r(x) + σ_d·d̂_0 and y, in units of d̃_0's squared error.
+    """A weight on the LPIPS distance between r(x) + σ_d·d̂_0 and y, beside d̃_0's squared error as a share of d̃_0's own.
 
     The squared error's best answer at a noisy level is the mean of all residuals that fit, which has no fine detail;
     few steps hardly bring it back. LPIPS's best answer is one of those residuals, or near to it. A model trained so has

@@ -83,6 +83,9 @@ MOST_WEIGHT = 10.0
 # The share of crops that looks are learned on as a budget begins, without the residual in d_t. There its level is free
 # to mean something, and is made to: the noisier the beginning, the more looks count beside the error.
 BEGINNINGS = 0.75
+# Beside looks, the squared error counts as a share of what is missing, so that strong noise pays as many decibels for
+# them as weak noise does; where less than this is missing [σ_d²], as a share of this.
+LEAST_MISSING = 0.1
 
 
 class Generate:
@@ -144,6 +147,7 @@ class Generate:
         loss = (d_hat - d0).square().mean(dim=(1, 2, 3))
         if self.perceptual:
             restored = r + self.process.spec.sigma_d * d_hat
+            loss = loss / d0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
             loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, clean, rng)
         return (weight * loss).mean()
 

@@ -127,6 +127,15 @@ def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_
     assert all(len(result.score.lpips["25"]) == 3 for result in results.values())
 
 
+def test_looks_are_a_training_of_their_own(batches, tmp_path):
+    ablation = Ablation(tmp_path, batches, Effort(steps=1, patches=2), any_lpips())
+    ((_, results),) = ablation.results(["looks"])
+    assert [result.evaluations for result in results.values()] == [20, 1, 1]
+    plain, looks = (tmp_path / name / "state.pt" for name in ("generate-fusion-v", "generate-fusion-v-looks"))
+    assert plain.read_bytes() != looks.read_bytes()
+    assert not list(Ablation(tmp_path, batches, Effort(steps=1, patches=2), None).results(["looks"]))
+
+
 def test_a_bundle_shows_where_budgets_should_start(batches, tmp_path):
     bundle = random_bundle()
     bundle = replace(bundle, process=replace(bundle.process, schedule=PROCESS.schedule))

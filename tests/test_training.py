@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from rngcli import stages
 from rngcli.batches import Batches, Photographs
 from rngcli.budgets import Control, Labels, ladder, patches
+from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import NoInputError, RngError, UsageError
 from rngcli.metrics.lpips import LPIPS
@@ -165,6 +167,16 @@ def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
     trainer, progress = trained(lambda: make(1.0), tmp_path, 30)
     assert loss(trainer.task) < loss(make(1.0))
     assert progress[-1].scores["lpips_25"] > 0
+
+
+def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
+    monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
+    for sigma in (20.0, 55.0):
+        noisy = replace(batches, noise=DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma)))
+        task = Generate(None, ProcessSpec(), random_bundle().nafnet, noisy, Perceptual(lpips, 0.0))
+        monkeypatch.setattr(task.process, "estimate", lambda d_t, answer, gamma: (torch.zeros_like(d_t), answer))
+        rng = torch.Generator().manual_seed(0)
+        assert task.loss(task.net, rng).item() == pytest.approx(stages.MOST_WEIGHT, rel=1e-4), "nothing is generated"
 
 
 def test_gradients_of_lpips_are_numbers_where_no_feature_answers(lpips):

@@ -8,6 +8,9 @@ from typing import Literal
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import Budget, ScheduleSpec
 
+# The levels that one evaluation may start from.
+LOOKS = ScheduleSpec(quietest=20, noisiest=500)
+LOOKS_WEIGHT = 50.0
 # The paper's whole range of levels, more often the quiet ones, where the picture is decided.
 PROCESS = ProcessSpec(schedule=ScheduleSpec(quietest=20, crowding=2.0))
 CONTROLLER_SHARE = 0.5
@@ -20,11 +23,13 @@ class Variant:
     strategy: Literal["reconstruct", "generate", "joint", "supervised", "alone"]
     condition: str = "noisy"  # what the U-Net sees, as in UNetSpec; or "fusion": a FusionNet in its place
     prediction: str = "eps"
+    looks: bool = False  # LPIPS is learned beside the squared error
 
     @property
     def name(self) -> str:
         """Its folder in the run."""
-        return self.strategy if self.strategy == "reconstruct" else "-".join(vars(self).values())
+        parts = [self.strategy, self.condition, self.prediction, *["looks"] * self.looks]
+        return self.strategy if self.strategy == "reconstruct" else "-".join(parts)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -76,12 +81,14 @@ class Part:
     source: str  # of the paper's figures
     rows: tuple[Row, ...]
     claims: tuple[tuple[str, str], ...]
+    needs_lpips: bool = False
 
 
 RECONSTRUCT = Variant("reconstruct")
 PAPER = Variant("generate")  # two stages, conditioned on x, predicting ε
 BOTH, BOTH_V = Variant("generate", "both"), Variant("generate", "both", "v")
 FUSION = Variant("generate", "fusion", "v")
+ONCE = Budget(0.76, 1)
 BUDGETS = (10, 20, 50, 100)
 
 
@@ -118,6 +125,17 @@ PARTS = (
         (("v, p = 2", "ε, p = 1"),),
     ),
     Part(
+        "looks", "LPIPS beside the squared error", "not in the paper",
+        (
+            Row("squared error, 20 evaluations", FUSION),
+            Row("squared error, 1 evaluation", FUSION, ONCE),
+            Row("LPIPS too, 1 evaluation", Variant("generate", "fusion", "v", looks=True), ONCE),
+        ),
+        (("LPIPS too, 1 evaluation", "squared error, 1 evaluation"),
+         ("LPIPS too, 1 evaluation", "squared error, 20 evaluations")),
+        needs_lpips=True,
+    ),
+    Part(
         "parts", "The parts", "Table 4, SIDD",
         (
             Row("reconstruct only", RECONSTRUCT, None, (40.2110, 0.1877)),
@@ -130,6 +148,7 @@ PARTS = (
         "controller", "The step controller", "Table 5, DIV2K",
         (Row("one budget", PAPER, "fixed", (31.0144, 0.1078)), Row("controller", PAPER, "chosen", (31.6678, 0.1040))),
         (("controller", "one budget"),),
+        needs_lpips=True,
     ),
     Part(
         "start", "Where a budget starts", "Algorithm 1 prints d_T = ε for every T",

@@ -20,13 +20,27 @@ from ..diffusion.schedule import linear_plan
 from ..errors import ModelError, UsageError
 from ..metrics.lpips import LPIPS
 from ..nets.controller import Controller, ControllerSpec
+from ..perceptual import Perceptual
 from ..search import Sampler
 from ..stages import SIZES, Generate, Reconstruct
 from ..training import Task, Trainer, TrainSpec
 from .joint import Grey, Joint
 from .ledger import Ledger, Result
 from .measuring import Case, LiteralStart, score
-from .rows import CONTROLLER_SHARE, FULL, PARTS, PROCESS, RECONSTRUCT, SHARES, Linear, Part, Row, Variant
+from .rows import (
+    CONTROLLER_SHARE,
+    FULL,
+    LOOKS,
+    LOOKS_WEIGHT,
+    PARTS,
+    PROCESS,
+    RECONSTRUCT,
+    SHARES,
+    Linear,
+    Part,
+    Row,
+    Variant,
+)
 
 LINEAR_STEPS = 100
 SIGMAS = (25, 50)
@@ -85,8 +99,8 @@ class Ablation:
     def results(self, keys: Sequence[str]) -> Iterator[tuple[Part, dict[str, Result]]]:
         """Each part that `keys` name, with its rows' results by their labels."""
         for part in (part for part in PARTS if part.key in keys):
-            if part.key == "controller" and self.lpips is None:
-                self.tell("controller: left out, since its labels need LPIPS's weights")
+            if part.needs_lpips and self.lpips is None:
+                self.tell(f"{part.key}: left out, since it needs LPIPS's weights")
                 continue
             yield part, {row.label: self.result(row) for row in part.rows}
 
@@ -129,7 +143,8 @@ class Ablation:
     def _task(self, variant: Variant, before: Trained | None) -> tuple[Task, Callable[[Any], Bundle]]:
         """The task, and how its averaged network becomes a bundle."""
         nafnet, unet = SIZES[self.effort.size]
-        process = replace(PROCESS, prediction=variant.prediction)
+        schedule = LOOKS if variant.looks else PROCESS.schedule
+        process = replace(PROCESS, prediction=variant.prediction, schedule=schedule)
         if variant.strategy == "reconstruct":
             return Reconstruct(nafnet, self.batches), Bundle
         fusion = variant.condition == "fusion"
@@ -138,8 +153,17 @@ class Ablation:
             joint = Joint((nafnet, unet), process, self.batches, variant.strategy == "supervised")
             return joint, joint.bundle
         base: Any = before.bundle.nafnet if before else Grey()
-        task = Generate(None if fusion else unet, process, base, self.batches)
+        task = Generate(None if fusion else unet, process, base, self.batches, self._looks(variant))
         return task, lambda net: Bundle(base, net, process=task.process.spec)
+
+    def _looks(self, variant: Variant) -> Perceptual | None:
+        return Perceptual(self._needed_lpips, LOOKS_WEIGHT) if variant.looks else None
+
+    @property
+    def _needed_lpips(self) -> LPIPS:
+        if self.lpips is None:
+            raise ModelError("LPIPS is learned here, and its weights are absent", "name them with --lpips-weights")
+        return self.lpips
 
     def _trained(self, task: Task, spec: TrainSpec, name: str) -> Trainer:
         trainer = Trainer(task, spec, self.run / name)
@@ -190,14 +214,12 @@ class Ablation:
 
     def _controller(self, bundle: Bundle) -> Controller:
         """Stage 3 on top of `bundle`: labels by LPIPS, then the classifier (paper §3.2)."""
-        if self.lpips is None:
-            raise ModelError("the controller's labels need LPIPS's weights", "name them with --lpips-weights")
         folder = self.run / "controller"
         folder.mkdir(exist_ok=True)
         labels = Labels(folder / "labels.pt", bundle)
         sampler, few = Sampler(bundle, self.batches.device), replace(self.batches, size=4)
         while len(labels) < self.effort.labels:
-            labels.extend(sampler, self.lpips, few)
+            labels.extend(sampler, self._needed_lpips, few)
         torch.manual_seed(self.effort.seed)
         spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99, compile=False)
         trainer = self._trained(Control(ControllerSpec(), labels, self.batches), spec, "controller")

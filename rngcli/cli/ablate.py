@@ -27,7 +27,9 @@ def ablate(
     size: Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")] = "xs",
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART", help="strategy, condition, prediction, parts, controller or start; repeatable."),
+        typer.Option(
+            metavar="PART", help="strategy, condition, prediction, looks, parts, controller or start; repeatable."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="For `start`: this bundle; nothing is trained.")
