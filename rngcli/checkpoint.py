@@ -21,13 +21,11 @@ from .nets.controller import Controller, ControllerSpec
 from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
+from .shelf import available
 from .whole import whole
 
 FORMAT = "rng-bundle-1"
 DEFAULT = "rng-s"
-# Inside an installed wheel the models lie in the package; in a checkout, at the top of the repository.
-SHIPPED = next((d for d in (Path(__file__).with_name("models"), Path(__file__).parents[1] / "models") if d.is_dir()),
-               Path(__file__).with_name("models"))  # fmt: skip
 NETWORKS: dict[str, tuple[type, type]] = {
     "nafnet": (NAFNetSpec, NAFNet),
     "unet": (UNetSpec, UNet),
@@ -100,16 +98,11 @@ def resolve(name_or_path: str | Path) -> Path:
         if not path.is_file():
             raise ModelError(f"no model file at {path}", "see `rng models list` for the shipped ones")
         return path
-    shipped = SHIPPED / f"{name_or_path}.safetensors"
-    if not shipped.is_file():
-        known = ", ".join(p.stem for p in available()) or "none"
+    shipped = available()
+    if str(name_or_path) not in shipped:
+        known = ", ".join(shipped) or "none"
         raise ModelError(f"no model is named {str(name_or_path)!r} (shipped: {known})", "give a name or a file's path")
-    return shipped
-
-
-def available() -> list[Path]:
-    """The shipped bundles."""
-    return sorted(SHIPPED.glob("*.safetensors"))
+    return shipped[str(name_or_path)]
 
 
 def file_hash(path: Path) -> str:

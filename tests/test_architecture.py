@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LEVELS = [
-    "rngcli errors whole",  # rngcli: the package itself, that is, its version
+    "rngcli errors whole shelf",  # rngcli: the package itself, that is, its version
     "nets diffusion images metrics spread tiling noise degrade scheduler device pool baselines ranks interruption",
     "checkpoint datasets report tree manifest stepmap task batches perceptual",
     "pipeline training scoring",

@@ -8,6 +8,7 @@ from rngcli import checkpoint
 from rngcli.checkpoint import from_authors, load, save
 from rngcli.errors import ModelError
 from rngcli.nets.nafnet import NAFNet
+from rngcli.shelf import available
 from tests.tiny import NAF, random_bundle
 
 
@@ -98,9 +99,9 @@ def test_a_file_that_is_no_nafnet_is_refused(tmp_path):
             from_authors(tmp_path / name)
 
 
-@pytest.mark.parametrize("path", checkpoint.available(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", available().values(), ids=lambda path: path.stem)
 def test_what_is_shipped_is_what_was_published(path):
     bundle = load(path)
     assert set(bundle.networks()) in ({"nafnet", generator, "controller"} for generator in ("fusion", "unet"))
     assert path.with_suffix(".sha256").read_text().split()[0] == checkpoint.file_hash(path)
-    assert sum(p.stat().st_size for p in checkpoint.available()) < 30 * 2**20
+    assert sum(p.stat().st_size for p in available().values()) < 30 * 2**20

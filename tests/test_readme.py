@@ -67,7 +67,7 @@ def test_a_command_and_its_options_exist(command):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if words(c)[0] in QUICK])
 def test_a_command_runs(command, place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("rngcli.checkpoint.SHIPPED", place)
+    monkeypatch.setattr("rngcli.shelf.SHIPPED", place)
     before = {path: path.read_bytes() for folder in ("photos", "originals") for path in Path(folder).rglob("*.*")}
     invoke(words(command), piped(command))
     assert before == {path: path.read_bytes() for path in before}, "inputs are never changed"

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rngcli.checkpoint import available, load
+from rngcli.checkpoint import load
 from rngcli.engine import Job, denoise
 from rngcli.pipeline import TILE, Pipeline, Request
+from rngcli.shelf import available
 from rngcli.tiling import Grid
 
 HEIGHT, WIDTH = 1100, 1500

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-# Where `checkpoint`, which loads torch, finds the shipped models: inside a wheel, or at the top of a checkout.
-_SHELVES = (Path(__file__).parents[1] / "models", Path(__file__).parents[2] / "models")
+from ..shelf import available
 
 
 def models(incomplete: str) -> list[str]:
     """Shipped models; for a file the shell's own completion takes over."""
-    found = {path.stem for shelf in _SHELVES for path in shelf.glob("*.safetensors")}
-    return sorted(name for name in found if name.startswith(incomplete))
+    return [name for name in available() if name.startswith(incomplete)]
 
 
 def datasets(incomplete: str) -> list[str]:

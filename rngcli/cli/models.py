@@ -22,9 +22,10 @@ Name = Annotated[
 @models.command("list")
 def list_models() -> None:
     """The shipped models: name, size in MB, SHA-256."""
-    from ..checkpoint import DEFAULT, available, file_hash
+    from ..checkpoint import DEFAULT, file_hash
+    from ..shelf import available
 
-    for path in available():
+    for path in available().values():
         mark = "  (default)" if path.stem == DEFAULT else ""
         typer.echo(f"{path.stem}  {path.stat().st_size / 1e6:.1f} MB  {file_hash(path)[:12]}{mark}")
 
