@@ -18,6 +18,7 @@ from .diffusion.schedule import Budget
 from .metrics.fidelity import psnr
 from .metrics.lpips import LPIPS
 from .nets.controller import Controller, ControllerSpec
+from .ranks import Ranks
 from .search import Sampler
 from .whole import whole
 
@@ -60,23 +61,31 @@ class Labels:
     def __len__(self) -> int:
         return len(self.lpips)
 
-    def extend(self, sampler: Sampler, lpips: LPIPS, batches: Batches) -> None:
-        """Label the next `batches.size` patches and save."""
-        clean, noisy = patches(range(len(self), len(self) + batches.size), batches)
+    def extend(self, sampler: Sampler, lpips: LPIPS, batches: Batches, ranks: Ranks | None = None) -> None:
+        """Label the next `batches.size` patches on each rank and save."""
+        ranks = ranks or Ranks()
+        first = len(self) + ranks.rank * batches.size
+        rows = ranks.gathered(torch.stack(self._measured(first, sampler, lpips, batches), dim=1)).cpu()
+        self.lpips = torch.cat([self.lpips, rows[:, 0]])
+        self.psnr = torch.cat([self.psnr, rows[:, 1]])
+        if ranks.first:
+            with whole(self.file) as part:
+                torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
+
+    def _measured(self, first: int, sampler: Sampler, lpips: LPIPS, batches: Batches) -> tuple[Tensor, Tensor]:
+        """LPIPS and PSNR of every budget on the patches from number `first`, (batches.size, CLASSES) each."""
+        clean, noisy = patches(range(first, first + batches.size), batches)
         r = sampler.reconstruct(noisy).clamp(0, 1)
         truth = lpips.features(clean)
         spec = sampler.process.spec
         distances, fidelities = [], []
         for budget in self.budgets:
             plan = budget.plan(spec.last, budget.evaluations)
-            d = sampler.generate(noisy, r, plan, len(self)) if plan else torch.zeros_like(r)
+            d = sampler.generate(noisy, r, plan, first) if plan else torch.zeros_like(r)
             y = (r + spec.gain * d).clamp(0, 1)
             distances.append(lpips.distance(lpips.features(y), truth))
             fidelities.append(psnr(y, clean, 1.0))
-        self.lpips = torch.cat([self.lpips, torch.stack(distances, dim=1).float()])
-        self.psnr = torch.cat([self.psnr, torch.stack(fidelities, dim=1).float()])
-        with whole(self.file) as part:
-            torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
+        return torch.stack(distances, dim=1).float(), torch.stack(fidelities, dim=1).float()
 
 
 def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:

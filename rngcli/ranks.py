@@ -39,6 +39,10 @@ class Ranks:
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by rank 0's."""
 
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The ranks' rows, as many of each, one below the other in the order of the ranks; on every rank."""
+        return rows
+
     def told(self, *numbers: float) -> tuple[float, ...]:
         """Rank 0's numbers, on every rank."""
         return numbers
@@ -93,6 +97,13 @@ class Joined(Ranks):
         with _together():
             distributed.broadcast(flat, 0)
         _unpack(flat, tensors)
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        rows = rows.contiguous().to(self.device)
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        with _together():
+            distributed.all_gather(parts, rows)
+        return torch.cat(parts)
 
     def told(self, *numbers: float) -> tuple[float, ...]:
         message = torch.tensor(numbers, dtype=torch.float64, device=self.device)

@@ -20,10 +20,9 @@ from rngcli.checkpoint import weights_hash
 from rngcli.cli import app
 from rngcli.degrade import DegradeSpec
 from rngcli.errors import UsageError
-from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.unet import UNetSpec
 from rngcli.stages import Generate, Reconstruct
-from tests.tiny import NAF, clouds, random_bundle
+from tests.tiny import NAF, clouds, random_bundle, random_lpips
 
 PART = {part.key: part for part in PARTS}
 
@@ -44,15 +43,6 @@ def _without_validation(monkeypatch):
     """Its scores are the stages' own business, and take longer than a training of two steps."""
     for task in (Reconstruct, Generate, Joint):
         monkeypatch.setattr(task, "validate", lambda self, net: {})
-
-
-def any_lpips():
-    """A distance of a kind, without the weights."""
-    torch.manual_seed(0)
-    lpips = LPIPS("squeeze")
-    for head in lpips.heads:
-        torch.nn.init.constant_(head, 0.1)
-    return lpips
 
 
 def command(folder, run, *more):
@@ -119,7 +109,7 @@ def _failing(step, after):
 
 
 def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_path):
-    ablation = Ablation(tmp_path, batches, Effort(steps=2, patches=3, labels=4), any_lpips())
+    ablation = Ablation(tmp_path, batches, Effort(steps=2, patches=3, labels=4), random_lpips())
     ((_, results),) = ablation.results(["controller"])
     rungs = {budget.evaluations for budget in ladder(FULL.start, FULL.evaluations, PROCESS.last)}
     spent = results["controller"].evaluations
@@ -128,7 +118,7 @@ def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_
 
 
 def test_looks_are_a_training_of_their_own(batches, tmp_path):
-    ablation = Ablation(tmp_path, batches, Effort(steps=1, patches=2), any_lpips())
+    ablation = Ablation(tmp_path, batches, Effort(steps=1, patches=2), random_lpips())
     ((_, results),) = ablation.results(["looks"])
     assert [result.evaluations for result in results.values()] == [20, 1, 1]
     plain, looks = (tmp_path / name / "state.pt" for name in ("generate-fusion-v", "generate-fusion-v-looks"))

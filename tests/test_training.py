@@ -15,7 +15,6 @@ from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import NoInputError, RngError, UsageError
-from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.controller import ControllerSpec
 from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
@@ -23,7 +22,7 @@ from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, 
 from rngcli.spread import TEXTURES, spread, spread_by_texture
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
-from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle
+from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle, random_lpips
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +144,7 @@ def test_the_spread_of_detail_is_told_by_texture():
 
 @pytest.fixture
 def lpips():
-    """With random features; heads of zero, as they begin, would make no distance."""
-    torch.manual_seed(0)
-    lpips = LPIPS("squeeze")
-    for head in lpips.heads:
-        torch.nn.init.constant_(head, 0.1)
-    return lpips
+    return random_lpips()
 
 
 def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):

@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from rngcli import checkpoint
 from rngcli.batches import Batches, Photographs
+from rngcli.budgets import Labels
 from rngcli.cli import app
 from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.ranks import Joined, Ranks, find_ranks
 from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, step_generator
-from tests.tiny import NAF, clouds
-from tests.two_ranks import SPEC
+from tests.tiny import NAF, clouds, random_bundle
+from tests.two_ranks import SPEC, labelled
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +43,7 @@ def close(mine, other):
     return all(torch.allclose(mine[name], other[name], rtol=1e-4, atol=1e-6) for name in mine | other)
 
 
-def test_two_ranks_learn_what_one_learns_that_accumulates_and_fail_together(photographs, tmp_path):
+def test_two_ranks_learn_and_label_what_one_does_that_accumulates_and_fail_together(photographs, tmp_path):
     done = torchrun("tests.two_ranks", photographs, tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
@@ -55,6 +56,10 @@ def test_two_ranks_learn_what_one_learns_that_accumulates_and_fail_together(phot
     list(alone.run())
     assert close(alone.task.net.state_dict(), first["net"])
     assert close(alone.average.state_dict(), first["average"])
+    labels = labelled(Labels(tmp_path / "alone.pt", random_bundle()), batches, 4)
+    for rank in (0, 1):
+        assert torch.allclose(torch.load(tmp_path / f"table{rank}.pt")[0], labels.lpips, rtol=1e-4, atol=1e-6)
+    assert [(tmp_path / f"labels{rank}.pt").exists() for rank in (0, 1)] == [True, False]
     errors = [(tmp_path / f"error{rank}.txt").read_text().splitlines() for rank in (0, 1)]
     assert all("nan at step 2" in cause for cause, _ in errors)
     assert sorted(speaks for _, speaks in errors) == ["False", "True"], "one of them tells why"

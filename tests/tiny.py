@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rngcli.checkpoint import Bundle
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import Budget
+from rngcli.metrics.lpips import LPIPS
 from rngcli.nets.controller import Controller, ControllerSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
@@ -42,6 +43,15 @@ def random_bundle(seed: int = 0) -> Bundle:
     torch.manual_seed(seed)
     controller = ByBrightness(ControllerSpec((4,) * 8)).eval().requires_grad_(False)
     return Bundle(scramble(NAFNet(NAF)), scramble(UNet(GEN)), controller, ProcessSpec(sigma_d=0.05), BUDGETS)
+
+
+def random_lpips() -> LPIPS:
+    """A distance of a kind, without the weights: random features; heads of zero, as they begin, would make none."""
+    torch.manual_seed(0)
+    lpips = LPIPS("squeeze")
+    for head in lpips.heads:
+        nn.init.constant_(head, 0.1)
+    return lpips
 
 
 def identity_bundle() -> Bundle:

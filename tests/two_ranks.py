@@ -1,4 +1,4 @@
-"""What each of two ranks does in test_training_distributed: train, say what came of it, then fail on one rank only."""
+"""What each of two ranks does in test_training_distributed: train, label, say so; then fail on one rank only."""
 
 import sys
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 
 from rngcli.batches import Batches, Photographs
+from rngcli.budgets import Labels
 from rngcli.errors import RngError
 from rngcli.ranks import find_ranks
+from rngcli.search import Sampler
 from rngcli.stages import Reconstruct
 from rngcli.training import Trainer, TrainSpec
-from tests.tiny import NAF
+from tests.tiny import NAF, random_bundle, random_lpips
 
 SPEC = TrainSpec(steps=4, lr=3e-3, warmup=1)
 
@@ -23,6 +25,13 @@ class Poisoned(Reconstruct):
         return loss * float("nan") if ranks.rank == 1 and failing.step == 2 else loss
 
 
+def labelled(labels, batches, patches, ranks=None):
+    sampler = Sampler(random_bundle(), torch.device("cpu"))
+    while len(labels) < patches:
+        labels.extend(sampler, random_lpips(), batches, ranks)
+    return labels
+
+
 def main(photographs, out):
     batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), size=2)
     torch.manual_seed(ranks.rank)  # other weights on each rank, until training begins
@@ -32,6 +41,8 @@ def main(photographs, out):
         {"net": trainer.task.net.state_dict(), "average": trainer.average.state_dict(), "reports": len(reports)},
         out / f"rank{ranks.rank}.pt",
     )
+    labels = labelled(Labels(out / f"labels{ranks.rank}.pt", random_bundle()), batches, 4, ranks)
+    torch.save((labels.lpips, labels.psnr), out / f"table{ranks.rank}.pt")
     global failing
     failing = Trainer(Poisoned(NAF, batches), SPEC, out / "failed", ranks)
     try:

@@ -224,17 +224,21 @@ class Session:
         """n held-out patches for each kind of noise that a schedule has to serve."""
         return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
 
-    @by_first
     def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
+        labels = self._labels_so_far(bundle)
+        sampler = search.Sampler(bundle, batches.device)
+        while len(labels) < patches:
+            labels.extend(sampler, lpips, batches, self.frame.ranks)
+            if len(labels) % 40 == 0:
+                self.tell.say(f"{len(labels)} of {patches} patches labelled")
+        return labels
+
+    @by_first
+    def _labels_so_far(self, bundle: Bundle) -> stage3.Labels:
         (self.run / "controller").mkdir(parents=True, exist_ok=True)
         labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
         if not len(labels):  # new ones: what was learned from others is void
             (self.run / "controller" / "state.pt").unlink(missing_ok=True)
-        sampler = search.Sampler(bundle, batches.device)
-        while len(labels) < patches:
-            labels.extend(sampler, lpips, batches)
-            if len(labels) % 40 == 0:
-                self.tell.say(f"{len(labels)} of {patches} patches labelled")
         return labels
 
 
