@@ -88,7 +88,7 @@ class Session:
         bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
         # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned. Looks are
-        # learned where budgets begin, at 0.76 at most: to 0.93.
+        # learned where budgets begin: to 0.93.
         noisiest, crowding = (500, 1.0) if looks else (900, 2.0)
         schedule = ScheduleSpec(quietest=20, noisiest=noisiest, crowding=crowding)
         process = ProcessSpec(schedule=schedule)
