@@ -39,8 +39,8 @@ def ablate(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="At most so many pictures to train on, and as many held out.")
     ] = None,
-    batch: Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")] = 16,
-    crop: Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")] = 128,
+    batch: Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")] = 8,
+    crop: Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")] = 96,
     lpips_weights: Annotated[Path | None, typer.Option(metavar="DIR", help="Where LPIPS's weights lie.")] = None,
     report: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Also written there: .md or .json; repeatable.")
