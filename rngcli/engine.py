@@ -111,9 +111,7 @@ def _seen_by(tile: TileState, pictures: dict[int, _Picture]) -> np.ndarray:
     return picture.grid.crop(picture.job.pixels, tile.index, CONTEXT)
 
 
-def _collect(
-    tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray, start: float
-) -> Iterator[Result]:
+def _collect(tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray, start: float) -> Iterator[Result]:
     """Blend a finished tile in; yields the picture with its last tile, or at once when it fails."""
     picture = pictures.get(tile.image)
     if picture is None:

@@ -114,7 +114,9 @@ ALIKE = 1.003  # LPIPS within this factor of each other are the same, as far as 
 
 
 def search_schedule(sampler: Sampler, lpips: LPIPS, pairs: Pairs, grid: Sequence[Way] = GRID) -> Iterator[Trial]:
-    """Every way of `grid`, then the best one with more randomness, if it has steps; each with every gain, which costs no sampling."""
+    """Every way of `grid`, then the best one with more randomness where it has several steps; each with every gain,
+    which costs no sampling.
+    """
     known = [_Known.of(clean, noisy, sampler, lpips) for clean, noisy in pairs]
     trials: list[Trial] = []
     for way in grid:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import Budget, ScheduleSpec
+from ..stages import WITH_LOOKS
 
-# The levels that one evaluation may start from.
-LOOKS = ScheduleSpec(quietest=20, noisiest=500)
+LOOKS, ONCE = WITH_LOOKS
 LOOKS_WEIGHT = 250.0  # as the shipped model
 # The paper's whole range of levels, more often the quiet ones, where the picture is decided.
 PROCESS = ProcessSpec(schedule=ScheduleSpec(quietest=20, crowding=2.0))
@@ -88,7 +88,6 @@ RECONSTRUCT = Variant("reconstruct")
 PAPER = Variant("generate")  # two stages, conditioned on x, predicting ε
 BOTH, BOTH_V = Variant("generate", "both"), Variant("generate", "both", "v")
 FUSION = Variant("generate", "fusion", "v")
-ONCE = Budget(0.76, 1)
 BUDGETS = (10, 20, 50, 100)
 
 

@@ -18,14 +18,13 @@ from ..datasets import matched
 from ..degrade import DegradeSpec
 from ..device import can_compile, find_device
 from ..diffusion.residual import ProcessSpec
-from ..diffusion.schedule import ScheduleSpec
 from ..errors import Interrupted, NoInputError, UsageError
 from ..images import RAW_SUFFIXES
 from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
 from ..perceptual import Perceptual
-from ..stages import SIZES, Generate, Reconstruct
+from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
 from ..task import Task
 from ..training import Trainer, TrainSpec
 from ..tree import pictures_below
@@ -87,18 +86,14 @@ class Session:
         batches = self._batches(crop, batch)
         bundle = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
-        # σ from 0.03: below, nothing is left to learn. To 2.6: above, a residual of unit variance is drowned. Looks are
-        # learned where budgets begin: to 0.93.
-        noisiest, crowding = (500, 1.0) if looks else (900, 2.0)
-        schedule = ScheduleSpec(quietest=20, noisiest=noisiest, crowding=crowding)
-        process = ProcessSpec(schedule=schedule)
+        schedule, fullest = WITH_LOOKS if looks else ERROR_ALONE
         unet = self._specs()[1] if network == "unet" else None
-        task = Generate(unet, process, bundle.nafnet, batches, looks)
+        task = Generate(unet, ProcessSpec(schedule=schedule), bundle.nafnet, batches, looks)
         if origin and origin.generator:
             task.begin_from(origin.generator)
         trainer = self._train("generate", task, spec, batches)
         bundle = replace(bundle, generator=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
-        bundle = replace(bundle, budgets=stage3.ladder(1.5, 6, bundle.process.last))
+        bundle = replace(bundle, budgets=stage3.ladder(fullest.start, fullest.evaluations, bundle.process.last))
         facts = self._facts(trainer, batches) | {"perceptual": perceptual} | _history(origin, "generate")
         checkpoint.save(bundle.with_provenance("generate", facts), self.bundle_file)
 
