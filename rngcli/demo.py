@@ -174,7 +174,7 @@ def tell(out: Path, table: Table) -> None:
     if reason := lpips_missing():
         print(f"LPIPS n/a: {reason}")
     print("\nLook at:", *sorted((out / "side-by-side").iterdir()), sep="\n  ")
-    print(f"Whole pictures: {out / 'denoised'}   where the steps went, bright is many: {out / 'steps'}")
+    print(f"Whole pictures: {out / 'denoised'}   how much detail each tile got, bright is much: {out / 'steps'}")
 
 
 def lpips_missing() -> str | None:
