@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .device import bfloat16_pays
+from .device import bfloat16_pays, can_compile
 from .errors import EnvironmentFault, ModelError, RngError, UsageError
 from .interruption import Interruption
 from .ranks import Ranks
@@ -37,7 +37,7 @@ class TrainSpec:
     warmup: int = 100  # [steps]
     accumulate: int = 1  # batches per optimiser step, on each rank
     seed: int = 0
-    compile: bool = False
+    compile: bool = False  # where the device can
     save_minutes: float = 4.0  # between checkpoints, each with a validation …
     overhead: float = 0.1  # … and longer where these would take more than this share of the time
 
@@ -78,7 +78,8 @@ class Trainer:
         self.ranks, self.interruption = ranks or Ranks(), interruption or Interruption()
         self.device = next(task.net.parameters()).device
         self.average = deepcopy(task.net).eval().requires_grad_(False)
-        self.forward: Callable[..., Any] = torch.compile(task.net) if spec.compile else task.net
+        compiles = spec.compile and can_compile(self.device)
+        self.forward: Callable[..., Any] = torch.compile(task.net) if compiles else task.net
         self.optimiser = torch.optim.AdamW(
             task.net.parameters(), lr=spec.lr, betas=(0.9, 0.99), weight_decay=spec.weight_decay, fused=True
         )

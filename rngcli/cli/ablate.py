@@ -62,7 +62,7 @@ def ablate(
     from ..batches import Batches
     from ..checkpoint import load
     from ..degrade import DegradeSpec
-    from ..device import can_compile, find_device
+    from ..device import find_device
 
     keys = only or [part.key for part in PARTS]
     for key in set(keys) - {part.key for part in PARTS}:
@@ -71,7 +71,7 @@ def ablate(
         if path.suffix not in (".md", ".json"):
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
     place = find_device(device)
-    effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile and can_compile(place))
+    effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile)
     batches = Batches(_photographs(data, crop, limit, str(place)), batch, DegradeSpec(gaussian_share=1.0))
     ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
     ablation.tell = lambda line: typer.echo(line, err=True)

@@ -16,7 +16,7 @@ from ..batches import CAMERA, Batches, Photographs, gaussian
 from ..checkpoint import Bundle
 from ..datasets import matched
 from ..degrade import DegradeSpec
-from ..device import can_compile, find_device
+from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import Interrupted, NoInputError, UsageError
 from ..images import RAW_SUFFIXES
@@ -153,8 +153,7 @@ class Session:
         return loaded
 
     def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
-        compile = self.compile and can_compile(batches.device)
-        spec = replace(spec, seed=self.seed, compile=compile, accumulate=self.accumulate)
+        spec = replace(spec, seed=self.seed, compile=self.compile, accumulate=self.accumulate)
         trainer = Trainer(task, spec, self.run / stage, self.frame.ranks, self.frame.interruption)
         if trainer.resume():
             self.tell.say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
