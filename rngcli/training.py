@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .device import bfloat16_pays, can_compile
 from .errors import EnvironmentFault, ModelError, RngError, UsageError
 from .interruption import Interruption
+from .optimisers import optimisers
 from .ranks import Ranks
 from .task import Illustrated, Progress, Task, draw
 from .whole import whole
@@ -37,6 +38,7 @@ class TrainSpec:
     warmup: int = 100  # [steps]
     accumulate: int = 1  # batches per optimiser step, on each rank
     seed: int = 0
+    optimiser: str = "adamw"
     compile: bool = False  # where the device can
     save_minutes: float = 4.0  # between checkpoints, each with a validation …
     overhead: float = 0.1  # … and longer where these would take more than this share of the time
@@ -62,7 +64,7 @@ def step_generator(seed: int, step: int, batch: int, device: torch.device) -> to
 
 
 class Trainer:
-    """Optimiser, average and clock of one run; its whole state is one file."""
+    """Optimisers, average and clock of one run; its whole state is one file."""
 
     def __init__(
         self,
@@ -80,9 +82,7 @@ class Trainer:
         self.average = deepcopy(task.net).eval().requires_grad_(False)
         compiles = spec.compile and can_compile(self.device)
         self.forward: Callable[..., Any] = torch.compile(task.net) if compiles else task.net
-        self.optimiser = torch.optim.AdamW(
-            task.net.parameters(), lr=spec.lr, betas=(0.9, 0.99), weight_decay=spec.weight_decay, fused=True
-        )
+        self.optimisers = optimisers(task.net, spec.optimiser, spec.lr, spec.weight_decay)
         self.step, self.minutes = 0, 0.0
         self.scores: dict[str, float] = {}  # of the last checkpoint
         self._whole = True  # whether the state is one between two steps
@@ -103,10 +103,11 @@ class Trainer:
             state = torch.load(self.state_file, map_location=self.device, weights_only=True)
             self.task.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, its in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(its)
             self.step, self.minutes = state["step"], state["minutes"]
         except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-            remedy = "give the --size that it was begun with, or another --run"
+            remedy = "give the --size and --optimiser that it was begun with, or another --run"
             raise ModelError(f"{self.state_file} is no state of this network", remedy) from error
         return True
 
@@ -117,7 +118,7 @@ class Trainer:
         state = {
             "net": self.task.net.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "minutes": self.minutes,
         }
@@ -132,7 +133,7 @@ class Trainer:
     def train_step(self) -> float:
         """One optimiser step; returns its loss, the mean over its batches on all ranks."""
         lr = self.spec.learning_rate(self.step, self.minutes)
-        for group in self.optimiser.param_groups:
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = lr
         self.task.net.train()
         loss = self._backward()
@@ -142,8 +143,9 @@ class Trainer:
                 cause = f"the {name} became {value} at step {self.step}"
                 raise RngError(cause, "lower --lr and resume from the last state")
         self._whole = False
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self._follow()
         self.step += 1
         self._whole = True
@@ -223,9 +225,10 @@ class Trainer:
         return self.spec.progress(self.step, self.minutes) < 1
 
     def _is_due(self) -> bool:
-        """Whether a checkpoint is; never where the run is about to end."""
+        """Whether a checkpoint is; never where the run is about to end, which has one of its own."""
+        ends = self.interruption.asked or self.spec.progress(self.step, self.minutes) >= 1
         wait = max(60 * self.spec.save_minutes, self._cost / self.spec.overhead)
-        return self.ranks.first and not self.interruption.asked and time.monotonic() - self._saved_at > wait
+        return self.ranks.first and not ends and time.monotonic() - self._saved_at > wait
 
     def _checkpoint(self, losses: list[float]) -> Progress:
         start = time.monotonic()
@@ -234,8 +237,9 @@ class Trainer:
         lr = self.spec.learning_rate(self.step, self.minutes)
         self.scores = self.task.validate(self.average)
         progress = Progress(self.step, self.minutes, mean, lr, self.scores)
-        with open(self.folder / "log.jsonl", "a") as log:
-            log.write(json.dumps(progress.__dict__) + "\n")
+        if losses:  # a run that was at its end already has that line
+            with open(self.folder / "log.jsonl", "a") as log:
+                log.write(json.dumps(progress.__dict__) + "\n")
         if isinstance(self.task, Illustrated):
             draw(self.task.samples(self.average), self.folder / "samples" / f"{self.step:07}.png")
         self._saved_at = time.monotonic()

@@ -143,7 +143,7 @@ def test_a_terminal_sees_step_loss_speed_time_left_and_score(photographs, tmp_pa
         assert shown in seen[True]
     assert "\x1b" not in seen[False]
     assert "pictures/s" not in seen[False]
-    assert seen[False].count("min  loss") == 4
+    assert seen[False].count("min  loss") == 3
 
 
 def test_speed_and_time_left_are_those_of_the_last_steps():

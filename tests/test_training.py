@@ -14,8 +14,10 @@ from rngcli.batches import Batches, Photographs
 from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
-from rngcli.errors import NoInputError, RngError, UsageError
+from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.nets.controller import ControllerSpec
+from rngcli.nets.nafnet import NAFNetSpec
+from rngcli.optimisers import OPTIMISERS
 from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
 from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, gains_of_choices, search_schedule
@@ -23,6 +25,8 @@ from rngcli.spread import TEXTURES, spread, spread_by_texture
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle, random_lpips
+
+WIDER = NAFNetSpec(8, (1,), 1, (1,))  # wide enough for Muon
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +54,27 @@ def test_a_few_steps_lower_the_loss(batches, tmp_path):
     assert after < 0.9 * before
 
 
-def test_a_resumed_run_equals_an_unbroken_one(batches, tmp_path):
-    unbroken, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "unbroken", 6)
-    trainer = Trainer(
-        _seeded(lambda: Reconstruct(NAF, batches)), TrainSpec(steps=6, lr=3e-3, warmup=1), tmp_path / "cut"
-    )
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_resumed_run_equals_an_unbroken_one(batches, tmp_path, optimiser):
+    spec = TrainSpec(steps=6, lr=3e-3, warmup=1, optimiser=optimiser)
+    unbroken, _ = trained(lambda: Reconstruct(WIDER, batches), tmp_path / "unbroken", 6, spec)
+    trainer = Trainer(_seeded(lambda: Reconstruct(WIDER, batches)), spec, tmp_path / "cut")
     for _ in range(3):
         trainer.train_step()
     trainer.save()
-    resumed, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "cut", 6)
+    resumed, _ = trained(lambda: Reconstruct(WIDER, batches), tmp_path / "cut", 6, spec)
     assert resumed.step == unbroken.step == 6
     for mine, other in ((resumed.task.net, unbroken.task.net), (resumed.average, unbroken.average)):
         assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
+
+
+def test_a_run_goes_on_only_with_its_own_optimiser(batches, tmp_path):
+    for optimiser in ("muon", "adamw"):
+        trainer = Trainer(Reconstruct(WIDER, batches), TrainSpec(steps=1, optimiser=optimiser), tmp_path)
+        if optimiser == "muon":
+            trainer.save()
+    with pytest.raises(ModelError, match=r"no state of this network; give .*--optimiser"):
+        trainer.resume()
 
 
 def _seeded(make):
@@ -73,8 +86,11 @@ def test_the_log_has_a_line_for_each_checkpoint(batches, tmp_path):
     often = TrainSpec(steps=2, save_minutes=0, overhead=np.inf)
     _, progress = trained(lambda: Reconstruct(NAF, batches), tmp_path, 2, often)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [p.step for p in progress] == [1, 2, 2]
+    assert [line["step"] for line in lines] == [p.step for p in progress] == [1, 2]
     assert lines[0]["scores"]["psnr_25"] > 0
+    _, again = trained(lambda: Reconstruct(NAF, batches), tmp_path, 2, often)
+    assert [p.step for p in again] == [2], "a run at its end is told of once more …"
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2, "… but not logged"
 
 
 @pytest.mark.parametrize("stage", ["reconstruct", "generate"])
