@@ -18,7 +18,7 @@ ITERATIONS = 5
 # Scales an orthogonal matrix to the root-mean-square of AdamW's usual steps, so that both take the same learning rate
 # (Liu et al. 2025, eq. 4).
 ADAMW_RMS = 0.2
-LEAST_SIDE = 8  # of a matrix that is worth it: the first and the last layer, and depthwise kernels, are none
+LEAST_SIDE = 16  # of a matrix that is worth it: the first and the last layer, and depthwise kernels, are none
 
 
 def optimisers(net: nn.Module, name: str, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:

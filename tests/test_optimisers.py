@@ -8,7 +8,7 @@ from rngcli.errors import UsageError
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.optimisers import Muon, optimisers, orthogonal
 
-NAF = NAFNetSpec(8, (1,), 1, (1,))
+NAF = NAFNetSpec(16, (1,), 1, (1,))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 64), (2, 64, 16), (1, 24, 24)])

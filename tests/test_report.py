@@ -37,7 +37,7 @@ def rows(method: str, psnr: float, lpips: float | None, count: int = 12) -> list
 def report() -> Report:
     pictures = tuple(
         Picture("σ=25", "picture 0", method, 8, 6, PIXEL, [0, 4, 8] if method == "rng" else [],
-                [0, 6] if method == "rng" else [], [[3, 4]] if method == "rng" else [])
+                [0, 6] if method == "rng" else [], [[0.5, 1.0]] if method == "rng" else [])
         for method in ("noisy", "clean", "reconstruct", "rng")
     )  # fmt: skip
     return Report(
@@ -130,7 +130,7 @@ def test_the_page_holds_its_data_unharmed(report: Report) -> None:
     data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     stored = json.loads(data)
     assert stored["problems"] == ["x.png: torn </script>"]
-    assert stored["pictures"][3]["steps"] == [[3, 4]]
+    assert stored["pictures"][3]["starts"] == [[0.5, 1.0]]
     assert "<title>a report | &lt;b&gt;&amp;</title>" in page
     assert "<!--" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -138,7 +138,7 @@ def test_the_page_holds_its_data_unharmed(report: Report) -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium here")
 def test_the_page_draws_itself_in_a_browser(report: Report, tmp_path: Path) -> None:
-    # As a reader would: sort by PSNR, look at the steps, pull the border to the left.
+    # As a reader would: sort by PSNR, look at the step map, pull the border to the left.
     use = "document.querySelectorAll('#table th button')[3].click(); $('map').click(); move(0.25);"
     page = form_of(Path("r.html"))(report).replace("</body>", f"<script>{use}</script></body>")
     (tmp_path / "r.html").write_text(page)
@@ -153,6 +153,7 @@ def test_the_page_draws_itself_in_a_browser(report: Report, tmp_path: Path) -> N
         assert words in body
     assert body.count("<td") > 24 * 5
     assert 'aria-sort="ascending"><button type="button">PSNR ↑ ▲' in body
-    assert "steps per tile of rng" in body
+    assert "how much detail each tile of rng got [%]" in body
     assert body.count("<rect") == 2
+    assert all(f">{share}</text>" in body for share in (50, 100))
     assert "inset(0px 75% 0px 0px)" in body

@@ -26,7 +26,7 @@ from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle, random_lpips
 
-WIDER = NAFNetSpec(8, (1,), 1, (1,))  # wide enough for Muon
+WIDER = NAFNetSpec(16, (1,), 1, (1,))  # wide enough for Muon
 
 
 @pytest.fixture(scope="module")

@@ -27,27 +27,27 @@ class Examples:
         self.keys = {benchmark.keys[i] for i in chosen}
         self.have = set(have)
 
-    def of(self, pair: Pair, method: str, output: np.ndarray, steps: np.ndarray) -> Iterator[Picture]:
+    def of(self, pair: Pair, method: str, output: np.ndarray, starts: np.ndarray) -> Iterator[Picture]:
         """What is to be kept of one output (H, W, 3): itself, and before the first the noisy picture and the truth."""
         if pair.key not in self.keys:
             return
         for name, pixels in (("noisy", pair.noisy), ("clean", pair.clean), (method, output)):
             if pixels is not None and name != "input" and (pair.key, name) not in self.have:
                 self.have.add((pair.key, name))
-                yield self._picture(pair.key, name, pixels, steps if name == method else None)
+                yield self._picture(pair.key, name, pixels, starts if name == method else None)
 
-    def _picture(self, key: str, name: str, pixels: np.ndarray, steps: np.ndarray | None) -> Picture:
+    def _picture(self, key: str, name: str, pixels: np.ndarray, starts: np.ndarray | None) -> Picture:
         height, width = pixels.shape[:2]
         top, left = max(0, (height - LONGEST) // 2), max(0, (width - LONGEST) // 2)
         shown = pixels[top : top + LONGEST, left : left + LONGEST].clip(0, 1)
         picture = Picture(self.case, key, name, shown.shape[1], shown.shape[0], _uri(shown))
-        if steps is None or not steps.any():
+        if starts is None or not starts.any():
             return picture
         grid = Grid(height, width, size=TILE)
         rows, used_rows = _borders(grid.y, top, shown.shape[0])
         columns, used_columns = _borders(grid.x, left, shown.shape[1])
-        counts = steps[np.ix_(used_rows, used_columns)].tolist()
-        return replace(picture, columns=columns, rows=rows, steps=counts)
+        shares = starts[np.ix_(used_rows, used_columns)].astype(float).round(3).tolist()
+        return replace(picture, columns=columns, rows=rows, starts=shares)
 
 
 def _borders(axis: Axis, start: int, length: int) -> tuple[list[int], list[int]]:

@@ -98,7 +98,7 @@ class Evaluation:
             if self.on_output:
                 self.on_output(method.name, result)
             self._record(self._row(benchmark, method, pair, result, clock.lap()))
-            for picture in examples.of(pair, method.name, result.pixels, result.steps):
+            for picture in examples.of(pair, method.name, result.pixels, result.starts):
                 self.pictures.append(picture)
                 self._write({"picture": asdict(picture)})
 

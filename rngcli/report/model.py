@@ -48,7 +48,8 @@ class Row:
 class Picture:
     """A picture kept for the eye: one method's output (or "noisy", "clean") as a data URI, with its step map.
 
-    columns and rows are the tiles' borders [px], steps the evaluations of each tile; empty where nothing was tiled.
+    columns and rows are the tiles' borders [px], starts in [0, 1] how far in the noise each tile began, as a share of
+    the fullest budget's; all empty where nothing was generated.
     """
 
     case: str
@@ -59,7 +60,7 @@ class Picture:
     uri: str
     columns: Sequence[int] = ()
     rows: Sequence[int] = ()
-    steps: Sequence[Sequence[int]] = ()
+    starts: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)

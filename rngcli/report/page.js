@@ -191,9 +191,9 @@ function show() {
   }
   $("stage").style.width = `${left.width * scale}px`;
   $("stage").style.height = `${left.height * scale}px`;
-  const mapped = [right, left].find((p) => p.steps.length);
+  const mapped = [right, left].find((p) => p.starts.length);
   $("map-label").hidden = !mapped;
-  $("map-text").textContent = mapped ? `steps per tile of ${mapped.method}` : "";
+  $("map-text").textContent = mapped ? `how much detail each tile of ${mapped.method} got [%]` : "";
   steps($("map").checked ? mapped : null);
   $("under").style.maxWidth = `max(${left.width * scale}px, 30rem)`;
   $("under").replaceChildren(...[left, right].map((p) => el("span", { textContent: caption(p) })));
@@ -213,12 +213,11 @@ function steps(picture) {
   root.replaceChildren();
   if (!picture) return;
   root.setAttribute("viewBox", `0 0 ${picture.width} ${picture.height}`);
-  const most = Math.max(1, ...picture.steps.flat());
-  picture.steps.forEach((line, i) => line.forEach((count, j) => {
+  picture.starts.forEach((line, i) => line.forEach((share, j) => {
     const [x, y] = [picture.columns[j], picture.rows[i]];
     const [w, h] = [picture.columns[j + 1] - x, picture.rows[i + 1] - y];
-    root.append(svg("rect", { x, y, width: w, height: h, style: `--tint:#e4572e;--share:${0.35 * count / most}` }),
-      svg("text", { x: x + w / 2, y: y + h / 2 + 5, "font-size": 16 }, String(count)));
+    root.append(svg("rect", { x, y, width: w, height: h, style: `--tint:#e4572e;--share:${0.35 * share}` }),
+      svg("text", { x: x + w / 2, y: y + h / 2 + 5, "font-size": 16 }, String(Math.round(100 * share))));
   }));
 }
 
