@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from rngcli.errors import UsageError
-from rngcli.nets.nafnet import NAFNet, NAFNetSpec
+from rngcli.nets.nafnet import NAFNet
 from rngcli.optimisers import Muon, optimisers, orthogonal
-
-NAF = NAFNetSpec(16, (1,), 1, (1,))
+from tests.tiny import WIDER
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 64), (2, 64, 16), (1, 24, 24)])
@@ -29,7 +28,7 @@ def test_a_matrix_of_no_gradient_stays():
 
 
 def test_each_weight_has_one_optimiser_and_only_mixing_layers_have_muon():
-    net = NAFNet(NAF)
+    net = NAFNet(WIDER)
     names = {id(w): name for name, w in net.named_parameters()}
     adamw, muon = optimisers(net, "muon", 1e-3, 0.0)
     theirs = [[names[id(w)] for group in o.param_groups for w in group["params"]] for o in (adamw, muon)]
@@ -72,4 +71,4 @@ def test_muon_learns_what_hardly_shows_in_the_gradient():
 
 def test_an_unknown_one_is_refused():
     with pytest.raises(UsageError, match="unknown optimiser 'sgd'"):
-        optimisers(NAFNet(NAF), "sgd", 1e-3, 0.0)
+        optimisers(NAFNet(WIDER), "sgd", 1e-3, 0.0)

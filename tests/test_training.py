@@ -16,7 +16,6 @@ from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.nets.controller import ControllerSpec
-from rngcli.nets.nafnet import NAFNetSpec
 from rngcli.optimisers import OPTIMISERS
 from rngcli.perceptual import Perceptual
 from rngcli.pool import Pool, is_held_out
@@ -24,9 +23,7 @@ from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, 
 from rngcli.spread import TEXTURES, spread, spread_by_texture
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
-from tests.tiny import GEN, NAF, clouds, identity_bundle, random_bundle, random_lpips
-
-WIDER = NAFNetSpec(16, (1,), 1, (1,))  # wide enough for Muon
+from tests.tiny import GEN, NAF, WIDER, clouds, identity_bundle, random_bundle, random_lpips
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
 
 NAF = NAFNetSpec(4, (1,), 1, (1,))
+WIDER = NAFNetSpec(16, (1,), 1, (1,))  # wide enough for Muon
 GEN = UNetSpec(8, (1,), 1, (1,), embedding=16)
 BUDGETS = (Budget(1.0, 0), *(Budget(0.2 * k, 1 + k // 3) for k in range(1, 11)))
 
