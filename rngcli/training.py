@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .device import bfloat16_pays, can_compile
+from .compiling import Forward
+from .device import bfloat16_pays
 from .errors import EnvironmentFault, ModelError, RngError, UsageError
 from .interruption import Interruption
 from .optimisers import optimisers
@@ -80,8 +81,8 @@ class Trainer:
         self.ranks, self.interruption = ranks or Ranks(), interruption or Interruption()
         self.device = next(task.net.parameters()).device
         self.average = deepcopy(task.net).eval().requires_grad_(False)
-        compiles = spec.compile and can_compile(self.device)
-        self.forward: Callable[..., Any] = torch.compile(task.net) if compiles else task.net
+        self.forward = Forward(task.net, self.device, spec.compile)
+        self.tell: Callable[[str], None] = lambda line: None
         self.optimisers = optimisers(task.net, spec.optimiser, spec.lr, spec.weight_decay)
         self.step, self.minutes = 0, 0.0
         self.scores: dict[str, float] = {}  # of the last checkpoint
@@ -136,8 +137,11 @@ class Trainer:
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = lr
         self.task.net.train()
-        loss = self._backward()
-        norm = float(nn.utils.clip_grad_norm_(self.task.net.parameters(), self.spec.clip))
+        loss, norm = self._gradient()
+        # Perhaps the compiler's fault; on all ranks alike, since they share losses and gradients.
+        while not math.isfinite(loss + norm) and (way := self.forward.next_way()):
+            self.tell(f"step {self.step} gave no finite numbers; tried again with {way}")
+            loss, norm = self._gradient()
         for name, value in (("loss", loss), ("gradient", norm)):
             if not math.isfinite(value):
                 cause = f"the {name} became {value} at step {self.step}"
@@ -145,11 +149,16 @@ class Trainer:
         self._whole = False
         for optimiser in self.optimisers:
             optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
         self._follow()
         self.step += 1
         self._whole = True
         return loss
+
+    def _gradient(self) -> tuple[float, float]:
+        """The step's mean loss, and the norm of its gradient before it is clipped."""
+        self.task.net.zero_grad(set_to_none=True)
+        loss = self._backward()
+        return loss, float(nn.utils.clip_grad_norm_(self.task.net.parameters(), self.spec.clip))
 
     def _backward(self) -> float:
         """The gradients of the step's batches, averaged over the ranks; returns the mean loss."""

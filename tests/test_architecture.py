@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     "rngcli errors whole shelf",  # rngcli: the package itself, that is, its version
     "nets diffusion images metrics spread tiling noise degrade scheduler device pool baselines ranks interruption",
-    "checkpoint datasets report tree manifest stepmap task batches perceptual optimisers",
+    "checkpoint datasets report tree manifest stepmap task batches perceptual optimisers compiling",
     "pipeline training scoring",
     "engine stages search",
     "worker budgets evaluation demo",

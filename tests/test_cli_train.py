@@ -1,6 +1,7 @@
 """Training as a person meets it: stopped by a signal and taken up again, a line that moves, nothing where quiet."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -173,3 +174,15 @@ def test_a_run_begins_with_a_trained_model(train, tmp_path):
     assert (failed.code, "is no unet" in failed.err) == (UsageError.code, True)
     failed = train(tmp_path / "fourth", "--steps", "1", "--from", "nobody")
     assert (failed.code, "no model is named 'nobody'" in failed.err) == (ModelError.code, True)
+
+
+def test_what_begins_with_a_trained_model_learns_from_other_crops(train, tmp_path):
+    origins = {"first": None, "second": "first", "again": "first", "third": "second"}
+    logs = []
+    for name, origin in origins.items():  # at a rate of 0 all have one network: their losses tell the crops apart
+        begun = ["--from", str(tmp_path / origin / "bundle.safetensors")] if origin else []
+        assert train(tmp_path / name, "--steps", "1", "--lr", "0", *begun).code == 0
+        logs.append(json.loads((tmp_path / name / "reconstruct" / "log.jsonl").read_text()))
+    _, second, again, third = logs
+    assert second["scores"] == again["scores"] == third["scores"]
+    assert second["loss"] == again["loss"] != third["loss"]

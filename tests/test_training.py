@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli import stages
+from rngcli import compiling, stages
 from rngcli.batches import Batches, Photographs
 from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.degrade import DegradeSpec
@@ -115,6 +116,38 @@ def test_a_loss_that_is_no_number_stops_with_step_and_cause(batches, tmp_path):
     torch.nn.init.constant_(task.net.ending.bias, float("nan"))
     with pytest.raises(RngError, match="nan at step 0"):
         list(Trainer(task, TrainSpec(steps=3), tmp_path).run())
+
+
+class NoNumbers(torch.autograd.Function):
+    """The identity, whose gradient is NaN: what a compiler at fault makes of it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+def test_where_only_the_compiled_network_gives_no_numbers_it_learns_without(batches, tmp_path, monkeypatch):
+    spec, told = TrainSpec(steps=3, lr=3e-3, warmup=1), []
+    plain, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "plain", 3, spec)
+    ways = [("first", lambda net, x: net(x) + float("nan")), ("second", lambda net, x: NoNumbers.apply(net(x)))]
+    monkeypatch.setattr(compiling, "compiled", lambda net, _: [(name, partial(way, net)) for name, way in ways])
+    trainer = Trainer(_seeded(lambda: Reconstruct(NAF, batches)), replace(spec, compile=True), tmp_path / "compiled")
+    trainer.tell = told.append
+    list(trainer.run())
+    assert all(map(torch.equal, trainer.task.net.parameters(), plain.task.net.parameters()))
+    assert [line.partition("again with ")[2].split(",")[0] for line in told] == ["second", "the network not compiled"]
+
+
+def test_the_fault_may_be_the_networks_own(batches, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "compiled", lambda net, _: [("compiled", net)])
+    task = Reconstruct(NAF, batches)
+    torch.nn.init.constant_(task.net.ending.bias, float("nan"))
+    with pytest.raises(RngError, match="nan at step 0"):
+        list(Trainer(task, TrainSpec(steps=3, compile=True), tmp_path).run())
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():

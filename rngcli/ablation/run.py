@@ -167,6 +167,7 @@ class Ablation:
 
     def _trained(self, task: Task, spec: TrainSpec, name: str) -> Trainer:
         trainer = Trainer(task, spec, self.run / name)
+        trainer.tell = self.tell
         trainer.resume()
         if spec.progress(trainer.step, trainer.minutes) < 1:
             for progress in trainer.run():

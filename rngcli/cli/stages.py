@@ -153,8 +153,9 @@ class Session:
         return loaded
 
     def _train(self, stage: str, task: Task, spec: TrainSpec, batches: Batches) -> Trainer:
-        spec = replace(spec, seed=self.seed, compile=self.compile, accumulate=self.accumulate)
+        spec = replace(spec, seed=self._seed_of_crops(), compile=self.compile, accumulate=self.accumulate)
         trainer = Trainer(task, spec, self.run / stage, self.frame.ranks, self.frame.interruption)
+        trainer.tell = self.tell.say
         if trainer.resume():
             self.tell.say(f"going on from step {trainer.step}, {trainer.minutes:.1f} minutes")
         try:
@@ -166,6 +167,11 @@ class Session:
         if not self.frame.ranks.first:
             raise PartDone  # the network is the same everywhere: rank 0 alone puts it into the bundle
         return trainer
+
+    def _seed_of_crops(self) -> int:
+        """Of crops and noise: what begins with a trained model is not shown again what that has learned from."""
+        origin = self._origin()
+        return self.seed + (int(origin.hash[:8], 16) if origin else 0)
 
     def _facts(self, trainer: Trainer, batches: Batches) -> dict[str, Any]:
         device = batches.device
