@@ -35,7 +35,7 @@ def compiled(net: nn.Module, device: torch.device) -> list[Way]:
     """`net` by torch.compile in the ways that are worth a try, the fastest first.
 
     On some CPUs with AVX-512, torch 2.13 makes of NAFNet code whose bfloat16 gradients are NaN; with narrower vectors
-    they are finite, and right.
+    they are finite.
     """
     if not can_compile(device):
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Session:
         return self.run / "bundle.safetensors"
 
     def reconstruct(self, spec: TrainSpec, batch: int, crop: int, loss: str) -> None:
-        batches, origin = self._batches(crop, batch), self._origin()
+        batches, origin = self._batches(crop, batch), self._origin
         torch.manual_seed(self.seed)
         task = Reconstruct(origin.nafnet.spec if origin else self._specs()[0], batches, loss)
         if origin:
@@ -77,7 +78,7 @@ class Session:
     def generate(
         self, spec: TrainSpec, batch: int, crop: int, network: str, perceptual: float, lpips_weights: Path | None
     ) -> None:
-        origin = self._origin()
+        origin = self._origin
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
         if origin and origin.generator and network not in origin.networks():
@@ -119,6 +120,7 @@ class Session:
     def _lpips(self, weights: Path | None) -> LPIPS:
         return LPIPS.load("squeeze", weights, find_device(self.device))
 
+    @cached_property
     def _origin(self) -> Bundle | None:
         return checkpoint.load(self.origin) if self.origin else None
 
@@ -170,7 +172,7 @@ class Session:
 
     def _seed_of_crops(self) -> int:
         """Of crops and noise: what begins with a trained model is not shown again what that has learned from."""
-        origin = self._origin()
+        origin = self._origin
         return self.seed + (int(origin.hash[:8], 16) if origin else 0)
 
     def _facts(self, trainer: Trainer, batches: Batches) -> dict[str, Any]:
