@@ -19,7 +19,7 @@ from .metrics.fidelity import psnr
 from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
-from .perceptual import Perceptual
+from .perceptual import NOISIEST, Perceptual
 from .spread import spread, spread_by_texture
 
 
@@ -91,7 +91,7 @@ LEAST_MISSING = 0.1
 # The levels that are learned, and the fullest budget until stage 3 knows better. From σ = 0.03: below, nothing is left
 # to learn. To 2.6: above, a residual of unit variance is drowned. Looks are learned where budgets begin: to 0.93.
 ERROR_ALONE = (ScheduleSpec(quietest=20, noisiest=900, crowding=2.0), Budget(1.5, 6))
-WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(0.93, 1))
+WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(NOISIEST, 1))
 
 
 class Generate:

@@ -15,12 +15,24 @@ from rngcli.batches import Batches, Photographs
 from rngcli.budgets import Control, Labels, ladder, patches
 from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
+from rngcli.diffusion.schedule import sigma_of
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.nets.controller import ControllerSpec
 from rngcli.optimisers import OPTIMISERS
-from rngcli.perceptual import Perceptual
+from rngcli.perceptual import NOISIEST, Perceptual
 from rngcli.pool import Pool, is_held_out
-from rngcli.search import ALIKE, ETAS, GAINS, Sampler, Way, best_gain, best_of, gains_of_choices, search_schedule
+from rngcli.search import (
+    ALIKE,
+    ETAS,
+    GAINS,
+    STARTS,
+    Sampler,
+    Way,
+    best_gain,
+    best_of,
+    gains_of_choices,
+    search_schedule,
+)
 from rngcli.spread import TEXTURES, spread, spread_by_texture
 from rngcli.stages import Generate, Reconstruct
 from rngcli.training import Trainer, TrainSpec
@@ -207,6 +219,12 @@ def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
     trainer, progress = trained(lambda: make(1.0), tmp_path, 30)
     assert loss(trainer.task) < loss(make(1.0))
     assert progress[-1].scores["lpips_25"] > 0
+
+
+def test_budgets_begin_where_looks_are_learned():
+    schedule, fullest = stages.WITH_LOOKS
+    assert fullest.start == max(STARTS) == NOISIEST
+    assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(NOISIEST, abs=0.005)
 
 
 def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):

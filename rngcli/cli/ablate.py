@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import __version__
-from ..errors import Interrupted, ModelError, NoInputError, UsageError
+from ..errors import Interrupted, ModelError, UsageError
 from .train import Compile
 
 if TYPE_CHECKING:
-    from ..batches import Photographs
     from ..metrics.lpips import LPIPS
 
 
@@ -63,6 +62,7 @@ def ablate(
     from ..checkpoint import load
     from ..degrade import DegradeSpec
     from ..device import find_device
+    from .sources import photographs_of
 
     keys = only or [part.key for part in PARTS]
     for key in set(keys) - {part.key for part in PARTS}:
@@ -72,7 +72,7 @@ def ablate(
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
     place = find_device(device)
     effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile)
-    batches = Batches(_photographs(data, crop, limit, str(place)), batch, DegradeSpec(gaussian_share=1.0))
+    batches = Batches(photographs_of(data, crop, place, limit), batch, DegradeSpec(gaussian_share=1.0))
     ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
     ablation.tell = lambda line: typer.echo(line, err=True)
     try:
@@ -88,20 +88,6 @@ def ablate(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_data(parts, facts), indent=1) if path.suffix == ".json" else text)
     typer.echo(text, nl=False)
-
-
-def _photographs(data: Path, crop: int, limit: int | None, device: str) -> Photographs:
-    from ..batches import Photographs
-    from ..pool import is_held_out
-    from ..tree import pictures_below
-
-    if not data.is_dir():
-        raise NoInputError(f"--data {data} is no folder", "give a folder of clean photographs")
-    paths = list(pictures_below(data))
-    sides = ([p for p in paths if is_held_out(p)], [p for p in paths if not is_held_out(p)])
-    # Evenly spread over the folder, since pictures of a kind often lie together.
-    kept = [side[:: -(-len(side) // limit)] if limit else side for side in sides if side]
-    return Photographs.load(sorted(path for side in kept for path in side), crop, device)
 
 
 def _lpips(folder: Path | None, device: str) -> LPIPS | None:

@@ -15,12 +15,10 @@ from .. import budgets as stage3
 from .. import checkpoint, search
 from ..batches import CAMERA, Batches, Photographs, gaussian
 from ..checkpoint import Bundle
-from ..datasets import matched
 from ..degrade import DegradeSpec
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
-from ..errors import Interrupted, NoInputError, UsageError
-from ..images import RAW_SUFFIXES
+from ..errors import Interrupted, UsageError
 from ..metrics.lpips import LPIPS
 from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
@@ -28,9 +26,9 @@ from ..perceptual import Perceptual
 from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
 from ..task import Task
 from ..training import Trainer, TrainSpec
-from ..tree import pictures_below
 from .following import Follower
 from .running import Frame, PartDone, by_first
+from .sources import photographs_of, real_pairs_of
 
 
 @dataclass
@@ -125,9 +123,11 @@ class Session:
         return checkpoint.load(self.origin) if self.origin else None
 
     def _batches(self, crop: int, size: int) -> Batches:
-        pairs = self._real_pairs(*self.pairs, crop) if self.pairs else None
+        device = find_device(self.device)
+        pairs = self._told("pairs", real_pairs_of(*self.pairs, crop, device)) if self.pairs else None
         if self.data:
-            photographs, share = self._photographs(self.data, crop), self.pairs_share
+            photographs = self._told("pictures", photographs_of(self.data, crop, device))
+            share = self.pairs_share
         elif pairs:
             photographs, share = pairs.clean, 1.0
         else:
@@ -136,19 +136,6 @@ class Session:
         if pairs and 0 < share < 1 and batches.real in (0, size):
             raise UsageError(f"--pairs-share {share:g} of {size} crops is {batches.real}", "give a larger --batch")
         return batches
-
-    def _photographs(self, folder: Path, crop: int) -> Photographs:
-        if not folder.is_dir():
-            raise NoInputError(f"--data {folder} is no folder", "give a folder of clean photographs")
-        developed = [path for path in pictures_below(folder) if path.suffix.lower() not in RAW_SUFFIXES]
-        return self._told("pictures", Photographs.load(developed, crop, find_device(self.device)))
-
-    def _real_pairs(self, noisy: Path, clean: Path, crop: int) -> Photographs:
-        pairs, problems = matched(noisy, clean)
-        if problems:
-            more = f", nor have {len(problems) - 1} more" if problems[1:] else ""
-            raise NoInputError(f"{problems[0]}{more}", "give each picture its partner, or leave it out")
-        return self._told("pairs", Photographs.load(list(pairs.values()), crop, find_device(self.device)))
 
     def _told(self, what: str, loaded: Photographs) -> Photographs:
         self.tell.say(f"{len(loaded.train)} {what}, {loaded.train.megapixels:.0f} Mpx; {len(loaded.held_out)} held out")
