@@ -16,7 +16,7 @@ from .diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d,
 from .diffusion.schedule import Budget, ScheduleSpec
 from .errors import UsageError
 from .metrics.fidelity import psnr
-from .nets.fusion import FusionNet, FusionSpec
+from .nets.fusion import FusionNet
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
 from .perceptual import NOISIEST, Perceptual
@@ -99,12 +99,13 @@ class Generate:
 
     With `prediction="eps"` the loss has the paper's p = 1; with "v", p = 2: the absolute error's optimum is the
     conditional median, which shrinks a heavy-tailed residual towards zero, and detail is what would be lost.
-    Without a spec the generator is a FusionNet that starts from the reconstruction's weights.
+    `origin`: what the generator is made from: a trained one, whose weights it starts from; the spec of a UNet; or None
+    for a FusionNet that starts from the reconstruction's weights.
     """
 
     def __init__(
         self,
-        spec: UNetSpec | None,
+        origin: UNet | FusionNet | UNetSpec | None,
         process: ProcessSpec,
         nafnet: NAFNet,
         batches: Batches,
@@ -114,21 +115,21 @@ class Generate:
         self.dtype = find_precision(batches.device)
         self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
         self.process = ResidualDiffusion(replace(process, sigma_d=sigma_d_of(self._reconstruct, batches)))
-        self.net: nn.Module = placed(UNet(spec) if spec else self._fusion(nafnet), batches.device)
+        self.net: nn.Module = placed(self._generator(origin, nafnet), batches.device)
 
-    def _fusion(self, nafnet: NAFNet) -> FusionNet:
-        _, examples = self.batches.draw(torch.Generator(self.batches.device).manual_seed(1))
-        examples = examples.to(nafnet.ending.weight.device)
-        return FusionNet.from_reconstruction(nafnet, self.process.spec.sigma_d, examples)
-
-    def begin_from(self, generator: UNet | FusionNet) -> None:
-        """Start from a trained generator's weights instead, at this stage's own σ_d."""
-        spec = generator.spec
-        if isinstance(spec, FusionSpec):
-            spec = replace(spec, sigma_d=self.process.spec.sigma_d)
-        net = type(generator)(spec)  # type: ignore[arg-type]
-        net.load_state_dict(generator.state_dict())
-        self.net = placed(net, self.batches.device)
+    def _generator(self, origin: UNet | FusionNet | UNetSpec | None, nafnet: NAFNet) -> UNet | FusionNet:
+        sigma_d = self.process.spec.sigma_d  # this stage's own, whatever a trained generator had
+        if origin is None:
+            _, examples = self.batches.draw(torch.Generator(self.batches.device).manual_seed(1))
+            return FusionNet.from_reconstruction(nafnet, sigma_d, examples.to(nafnet.ending.weight.device))
+        if isinstance(origin, UNetSpec):
+            return UNet(origin)
+        if isinstance(origin, UNet):
+            net: UNet | FusionNet = UNet(origin.spec)
+        else:
+            net = FusionNet(replace(origin.spec, sigma_d=sigma_d))
+        net.load_state_dict(origin.state_dict())
+        return net
 
     @torch.inference_mode()
     def _reconstruct(self, noisy: Tensor) -> Tensor:

@@ -87,9 +87,8 @@ class Session:
         torch.manual_seed(self.seed)
         schedule, fullest = WITH_LOOKS if looks else ERROR_ALONE
         unet = self._specs()[1] if network == "unet" else None
-        task = Generate(unet, ProcessSpec(schedule=schedule), bundle.nafnet, batches, looks)
-        if origin and origin.generator:
-            task.begin_from(origin.generator)
+        trained = origin.generator if origin else None
+        task = Generate(trained or unet, ProcessSpec(schedule=schedule), bundle.nafnet, batches, looks)
         trainer = self._train("generate", task, spec, batches)
         bundle = replace(bundle, generator=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
         bundle = replace(bundle, budgets=stage3.ladder(fullest.start, fullest.evaluations, bundle.process.last))
