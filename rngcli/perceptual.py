@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .metrics.lpips import LPIPS
 
-NOISIEST = 0.93  # σ of the highest level that looks are learned on, where the fullest budget may begin
+LOOKS_UP_TO = 0.93  # σ of the noisiest level that looks are learned on, where the fullest budget may begin
 SHIFT = 16  # [px], the coarsest stride of the networks and of LPIPS's features
 
 

@@ -19,7 +19,7 @@ from .metrics.fidelity import psnr
 from .nets.fusion import FusionNet
 from .nets.nafnet import NAFNet, NAFNetSpec
 from .nets.unet import UNet, UNetSpec
-from .perceptual import NOISIEST, Perceptual
+from .perceptual import LOOKS_UP_TO, Perceptual
 from .spread import spread, spread_by_texture
 
 
@@ -89,9 +89,9 @@ LEAST_MISSING = 0.1
 
 
 # The levels that are learned, and the fullest budget until stage 3 knows better. From σ = 0.03: below, nothing is left
-# to learn. To 2.6: above, a residual of unit variance is drowned. Looks are learned where budgets begin: to 0.93.
+# to learn. To 2.6: above, a residual of unit variance is drowned. Looks are learned where budgets begin.
 ERROR_ALONE = (ScheduleSpec(quietest=20, noisiest=900, crowding=2.0), Budget(1.5, 6))
-WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(NOISIEST, 1))
+WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(LOOKS_UP_TO, 1))
 
 
 class Generate:
@@ -160,7 +160,7 @@ class Generate:
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 6 evaluations from σ = 1.5, or one from 0.93 where looks are learned: the change in PSNR [dB], the
+        """After 6 evaluations from σ = 1.5, or one where looks are learned: the change in PSNR [dB], the
         generated residual's spread over the true one's, also by texture; LPIPS over the reconstruction's.
         """
         scores, seen = {}, []

@@ -19,7 +19,7 @@ from rngcli.diffusion.schedule import sigma_of
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.nets.controller import ControllerSpec
 from rngcli.optimisers import OPTIMISERS
-from rngcli.perceptual import NOISIEST, Perceptual
+from rngcli.perceptual import LOOKS_UP_TO, Perceptual
 from rngcli.pool import Pool, is_held_out
 from rngcli.search import (
     ALIKE,
@@ -223,8 +223,8 @@ def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
 
 def test_budgets_begin_where_looks_are_learned():
     schedule, fullest = stages.WITH_LOOKS
-    assert fullest.start == max(STARTS) == NOISIEST
-    assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(NOISIEST, abs=0.005)
+    assert fullest.start == max(STARTS) == LOOKS_UP_TO
+    assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(LOOKS_UP_TO, abs=0.005)
 
 
 def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):

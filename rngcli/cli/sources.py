@@ -25,7 +25,7 @@ def photographs_of(folder: Path, crop: int, device: torch.device, limit: int | N
     sides = ([p for p in paths if is_held_out(p)], [p for p in paths if not is_held_out(p)])
     # Evenly spread over the folder, since pictures of a kind often lie together.
     kept = [side[:: -(-len(side) // limit)] if limit else side for side in sides if side]
-    return Photographs.load(sorted(path for side in kept for path in side), crop, device)
+    return Photographs.load([path for side in kept for path in side], crop, device)
 
 
 def real_pairs_of(noisy: Path, clean: Path, crop: int, device: torch.device) -> Photographs:
