@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .degrade import DegradeSpec, degrade
+from .degrade import SHARP, DegradeSpec, degrade
 from .device import channels_last
 from .pool import Pool, Source, is_held_out, large_enough
 
@@ -57,8 +57,8 @@ class Batches:
         """(clean y, noisy x), (size, 3, crop, crop) each, fresh: degraded photographs, then real pairs."""
         parts = []
         if self.real < self.size:
-            clean = self.photographs.train.sample(self.size - self.real, rng)
-            parts.append((clean, degrade(clean, self.noise, rng)))
+            sharp = self.photographs.train.sample(self.size - self.real, rng)
+            parts.append(degrade(sharp, self.noise, rng))
         if self.pairs and self.real:
             parts.append(_sides(self.pairs.train.sample(self.real, rng)))
         clean, noisy = (channels_last(torch.cat(side)) for side in zip(*parts, strict=True))
@@ -67,8 +67,8 @@ class Batches:
     def held_out(self, n: int, noise: DegradeSpec) -> tuple[Tensor, Tensor]:
         """n fixed pairs from the held-out pictures; the same at every call."""
         rng = torch.Generator(self.device).manual_seed(0)
-        clean = self.photographs.held_out.sample(n, rng)
-        return channels_last(clean), channels_last(degrade(clean, noise, rng))
+        clean, noisy = degrade(self.photographs.held_out.sample(n, rng), noise, rng)
+        return channels_last(clean), channels_last(noisy)
 
     def held_out_pairs(self, n: int) -> tuple[Tensor, Tensor] | None:
         """n fixed crops (clean, noisy) of the held-out real pairs, if there are any."""
@@ -78,8 +78,8 @@ class Batches:
         return channels_last(clean), channels_last(noisy)
 
     def examples(self, n: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """n held-out crops (clean, noisy) of each kind of noise: σ = "25" and "50", "camera", and real "pairs"."""
-        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA}
+        """n held-out crops (clean, noisy) of each kind: σ = "25", "50", "camera", "soft" (camera), and real "pairs"."""
+        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA, "soft": SOFT}
         found = {name: self.held_out(n, noise) for name, noise in kinds.items()}
         real = self.held_out_pairs(n)
         return found | {"pairs": real} if real else found
@@ -92,8 +92,9 @@ def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gaussian(sigma: float) -> DegradeSpec:
-    """White noise of one σ (0–255 scale) only."""
-    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma))
+    """White noise of one σ (0–255 scale) on sharp pictures."""
+    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma), blur_share=SHARP)
 
 
-CAMERA = DegradeSpec(gaussian_share=0.0)
+CAMERA = DegradeSpec(gaussian_share=0.0, blur_share=SHARP)
+SOFT = DegradeSpec(gaussian_share=0.0, blur_share=(1.0, 1.0))

@@ -94,9 +94,9 @@ def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:
     pairs = []
     for i in numbers:
         rng = torch.Generator(batches.device).manual_seed(7_000_000 + i)
-        clean = batches.photographs.train.sample(1, rng)
         share = 1.0 if i % 10 < 10 * batches.noise.gaussian_share else 0.0
-        pairs.append((clean, degrade(clean, replace(batches.noise, gaussian_share=share), rng)))
+        sharp = batches.photographs.train.sample(1, rng)
+        pairs.append(degrade(sharp, replace(batches.noise, gaussian_share=share), rng))
     clean, noisy = (channels_last(torch.cat(side)) for side in zip(*pairs, strict=True))
     return clean, noisy
 

@@ -20,18 +20,43 @@ class DegradeSpec:
     shot: tuple[float, float] = (1e-4, 1.2e-2)  # variance per unit of signal, log-uniform (Brooks et al. 2019)
     jpeg_share: float = 0.5  # of the camera's pictures
     jpeg_quality: tuple[int, int] = (60, 100)
+    blur_share: tuple[float, float] = (0.2, 0.6)  # of the pictures with white, and with camera noise
+    blur: tuple[float, float] = (0.4, 1.6)  # σ [px]
 
 
-def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Tensor:
-    """Clean sRGB (N, 3, H, W) in [0, 1] -> noisy of the same shape; H and W multiples of 16.
+SHARP = (0.0, 0.0)  # a blur_share that leaves the pictures as they are
+
+
+def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sharp sRGB (N, 3, H, W) in [0, 1] -> (clean, noisy) of the same shape; H and W multiples of 16.
 
     Gaussian noise is neither clipped nor quantised, as in the field's protocol; the camera's
     noise is both, as in a file from a camera.
     """
     split = round(spec.gaussian_share * len(clean))
+    clean = torch.cat([_blur(part, share, spec.blur, rng) for part, share in
+                       zip((clean[:split], clean[split:]), spec.blur_share, strict=True)])  # fmt: skip
     gaussian = add_gaussian(clean[:split], spec.sigma, rng)
     camera = add_camera_noise(clean[split:], spec, rng)
-    return torch.cat([gaussian, camera])
+    return clean, torch.cat([gaussian, camera])
+
+
+def _blur(sharp: Tensor, share: float, sigma: tuple[float, float], rng: torch.Generator) -> Tensor:
+    """A share of the pictures as soft as lens, antialiasing filter and demosaic leave them at a sensor's own pixels.
+
+    Photographs that were downsampled are far sharper, and a generator that knows no others makes up their detail.
+    """
+    if not (share and len(sharp)):
+        return sharp
+    n, channels = sharp.shape[:2]
+    chosen = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < share
+    radius = math.ceil(3 * sigma[1])
+    offsets = torch.arange(-radius, radius + 1, device=sharp.device)
+    taps = torch.softmax(-(offsets**2) / (2 * _uniform(n, *sigma, rng) ** 2), dim=-1)  # (N, 1, 1, taps)
+    taps = taps.repeat_interleave(channels, dim=0)
+    rows = F.pad(sharp.reshape(1, n * channels, *sharp.shape[-2:]), [radius] * 4, mode="reflect")
+    soft = F.conv2d(F.conv2d(rows, taps, groups=len(taps)), taps.mT, groups=len(taps))
+    return torch.where(chosen, soft.view_as(sharp), sharp)
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:

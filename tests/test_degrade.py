@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.degrade import DegradeSpec, add_camera_noise, add_gaussian, degrade, jpeg
+from rngcli.degrade import SHARP, DegradeSpec, add_camera_noise, add_gaussian, degrade, jpeg
 
 
 @pytest.fixture
@@ -30,9 +30,45 @@ def test_gaussian_noise_has_its_sigma_and_is_neither_clipped_nor_rounded(photo, 
 
 def test_the_same_generator_gives_the_same_batch(photo):
     batch = photo.expand(8, -1, -1, -1)
-    once, twice = (degrade(batch, DegradeSpec(), generator(3)) for _ in range(2))
+    once, twice, other = (torch.cat(degrade(batch, DegradeSpec(), generator(seed))) for seed in (3, 3, 4))
     assert torch.equal(once, twice)
-    assert not torch.equal(once, degrade(batch, DegradeSpec(), generator(4)))
+    assert not torch.equal(once, other)
+
+
+def test_a_soft_picture_is_soft_by_the_sigma_asked_for_and_no_lighter():
+    point = torch.zeros(4, 3, 32, 32)
+    point[..., 16, 16] = 1
+    soft, _ = degrade(point, DegradeSpec(blur_share=(1, 1), blur=(1.2, 1.2)), generator())
+    along = torch.arange(32) - 16.0
+    for weights in (soft.sum(dim=2), soft.sum(dim=3)):  # over rows, over columns
+        assert torch.allclose(weights.sum(dim=2), torch.ones(4, 3), atol=1e-5)
+        assert torch.allclose((weights * along).sum(dim=2), torch.zeros(4, 3), atol=1e-4)
+        variance = (weights * along**2).sum(dim=2)
+        assert torch.allclose(variance, torch.full((4, 3), 1.2**2), rtol=0.02)  # taps end at 3 to 4 σ
+
+
+def test_softness_is_dealt_out_by_the_kind_of_noise_and_the_noise_comes_after_it(photo):
+    batch = photo.expand(20, -1, -1, -1)
+    soft, noisy = degrade(batch, DegradeSpec(sigma=(10, 10), blur_share=(0, 1)), generator())
+    changed = (soft != batch).flatten(1).any(dim=1)
+    assert not changed[:14].any()
+    assert changed[14:].all()
+    soft, noisy = degrade(batch, DegradeSpec(1.0, (10, 10), blur_share=(1, 0), blur=(2, 2)), generator())
+    assert (noisy - soft).std().item() * 255 == pytest.approx(10, rel=0.02)
+    some, _ = degrade(photo.expand(400, -1, -1, -1)[..., :16, :16], DegradeSpec(1.0, blur_share=(0.25, 0)), generator())
+    assert (some != photo[..., :16, :16]).flatten(1).any(dim=1).float().mean().item() == pytest.approx(0.25, abs=0.07)
+
+
+@pytest.mark.parametrize("gaussian_share", [0.0, 1.0])
+def test_either_kind_of_noise_may_be_the_only_one(photo, gaussian_share):
+    clean, noisy = degrade(photo, DegradeSpec(gaussian_share, blur_share=(1, 1)), generator())
+    assert clean.shape == noisy.shape == photo.shape
+    assert not torch.equal(clean, photo)
+
+
+def test_sharp_pictures_stay_as_they_are(photo):
+    clean, _ = degrade(photo.expand(10, -1, -1, -1), DegradeSpec(blur_share=SHARP), generator())
+    assert torch.equal(clean, photo.expand(10, -1, -1, -1))
 
 
 def test_camera_noise_is_in_range_grows_with_the_exposure_and_leaves_a_quiet_sensor_alone(photo):

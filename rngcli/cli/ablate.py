@@ -60,7 +60,7 @@ def ablate(
     from ..ablation.run import Ablation, Effort
     from ..batches import Batches
     from ..checkpoint import load
-    from ..degrade import DegradeSpec
+    from ..degrade import SHARP, DegradeSpec
     from ..device import find_device
     from .sources import photographs_of
 
@@ -72,7 +72,8 @@ def ablate(
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
     place = find_device(device)
     effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile)
-    batches = Batches(photographs_of(data, crop, place, limit), batch, DegradeSpec(gaussian_share=1.0))
+    white = DegradeSpec(gaussian_share=1.0, blur_share=SHARP)
+    batches = Batches(photographs_of(data, crop, place, limit), batch, white)
     ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
     ablation.tell = lambda line: typer.echo(line, err=True)
     try:

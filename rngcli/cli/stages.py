@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import budgets as stage3
 from .. import checkpoint, search
-from ..batches import CAMERA, Batches, Photographs, gaussian
+from ..batches import CAMERA, SOFT, Batches, Photographs, gaussian
 from ..checkpoint import Bundle
 from ..degrade import DegradeSpec
 from ..device import find_device
@@ -210,7 +210,7 @@ class Session:
 
     def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
         """n held-out patches for each kind of noise that a schedule has to serve."""
-        return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA)]
+        return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA, SOFT)]
 
     def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
         labels = self._labels_so_far(bundle)
