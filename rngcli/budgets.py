@@ -26,6 +26,7 @@ CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256
 VIEW = 0.75  # of a patch's side is what the controller sees at a time in training
 PRICE = 0.005  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
+LOGITS = 10.0  # what the logit of a budget rises by that takes away all of the LPIPS
 HELD_OUT = 0.2  # of the labelled patches: a controller and one budget for all differ by a few thousandths
 
 
@@ -104,24 +105,30 @@ def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:
 class Control:
     """Stage 3: the controller learns to choose each patch's budget (paper §3.2).
 
-    Its loss is what its distribution over the budgets would cost on average. The paper's cross-entropy with the best
-    budget as the label asks for the winner, however close the others are; here a narrow miss is a small one.
+    Its logits learn what each budget saves against none, so that the highest is the best buy. The paper's cross-entropy
+    with the best budget as the label asks for the winner, however close the others are; here a narrow miss is a small
+    one.
     """
 
-    def __init__(self, spec: ControllerSpec, labels: Labels, batches: Batches, price: float = PRICE) -> None:
+    def __init__(
+        self, spec: ControllerSpec, labels: Labels, batches: Batches, sampler: Sampler, price: float = PRICE
+    ) -> None:
         self.labels, self.size = labels, batches.size
-        self.net: nn.Module = placed(Controller(spec), batches.device)
+        net = Controller(spec)
+        self.net: nn.Module = placed(net, batches.device)
         # In shares of what the reconstruction leaves on the whole: where a patch is nearly clean, the price decides.
         distance = labels.lpips / labels.lpips[:, 0].mean()
         self.costs = (distance + price * (labels.psnr[:, :1] - labels.psnr)).to(batches.device)
-        self.noisy = torch.cat([patches([i], batches)[1].half() for i in range(len(labels))])
+        noisy = (patches([i], batches)[1] for i in range(len(labels)))
+        self.seen = torch.cat([net.condition(x, sampler.reconstruct(x)).half() for x in noisy])
         self.held_out = max(1, round(HELD_OUT * len(labels)))
 
     def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
-        n = len(self.noisy) - self.held_out
+        n = len(self.seen) - self.held_out
         which = torch.randint(n, (self.size,), generator=rng, device=rng.device)
-        chosen = forward(channels_last(self._view(self.noisy[which].float(), rng))).float().softmax(dim=1)
-        return (chosen * self.costs[which]).sum(dim=1).mean()
+        logits = forward(channels_last(self._view(self.seen[which].float(), rng))).float()
+        saved = LOGITS * (self.costs[which, :1] - self.costs[which])
+        return (logits - logits[:, :1] - saved).square().mean()
 
     def _view(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """The whole batch in one of its 8 symmetries, and most of it: labels are few, and tell of what is typical."""
@@ -134,8 +141,8 @@ class Control:
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
         """On held-out patches: LPIPS and PSNR by the controller's choice, the best single budget, the oracle."""
-        noisy = channels_last(self.noisy[-self.held_out :].float())
-        choice = torch.cat([net(part).argmax(1) for part in noisy.split(16)]).cpu()
+        seen = channels_last(self.seen[-self.held_out :].float())
+        choice = torch.cat([net(part).argmax(1) for part in seen.split(16)]).cpu()
         lpips, fidelity = self.labels.lpips[-self.held_out :], self.labels.psnr[-self.held_out :]
         rows = torch.arange(len(lpips))
         single = int(lpips.mean(0).argmin())

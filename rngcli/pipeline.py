@@ -57,7 +57,7 @@ class Pipeline:
         self.process = ResidualDiffusion(bundle.process)
         self.nafnet = self._copy(bundle.nafnet, self.dtype)
         self.generator = bundle.generator and self._copy(bundle.generator, self.dtype)
-        # In float32 everywhere: it is small, and a rounding must not tip a tile into another budget.
+        # In float32 everywhere: it is small, and its roundings must not tip a tile into another budget.
         self.controller = bundle.controller and self._copy(bundle.controller, torch.float32)
         self.noisy = self._tiles(self.slots)  # x
         self.reconstruction = self._tiles(self.slots)  # r(x)
@@ -101,12 +101,13 @@ class Pipeline:
             wide[row] = torch.from_numpy(picture).permute(2, 0, 1)
         slots = [tile.slot for tile in tiles]
         self.noisy[slots] = wide[: len(tiles)]
-        self.reconstruction[slots] = self.nafnet(wide)[: len(tiles)]
-        for tile, budget in zip(tiles, self._budgets(_middle(wide), request), strict=False):
+        r = self.nafnet(wide)
+        self.reconstruction[slots] = r[: len(tiles)]
+        for tile, budget in zip(tiles, self._budgets(_middle(wide), _middle(r), request), strict=False):
             tile.plan = budget.plan(self.bundle.process.last, request.max_steps)
         self._begin([tile for tile in tiles if tile.plan], request.seed)
 
-    def _budgets(self, noisy: Tensor, request: Request) -> list[Budget]:
+    def _budgets(self, noisy: Tensor, r: Tensor, request: Request) -> list[Budget]:
         if not request.generates:
             return [Budget(1.0, 0)] * len(noisy)
         if request.steps is not None:
@@ -114,7 +115,8 @@ class Pipeline:
         if request.budget is not None:
             return [self.bundle.budgets[request.budget]] * len(noisy)
         assert self.controller is not None
-        return [self.bundle.budgets[i] for i in self.controller.budget(noisy)]
+        seen = self.controller.condition(noisy, r)
+        return [self.bundle.budgets[i] for i in self.controller.budget(seen)]
 
     def _begin(self, tiles: Sequence[TileState], seed: int) -> None:
         if tiles:

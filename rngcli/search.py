@@ -183,7 +183,7 @@ def gains_of_choices(
     rows: dict[float, list[tuple[float, float]]] = {gain: [] for gain in gains}
     for clean, noisy in pairs:
         known = _Known.of(clean, noisy, sampler, lpips)
-        chosen = [bundle.budgets[i] for i in controller.budget(noisy).tolist()]
+        chosen = [bundle.budgets[i] for i in controller.budget(controller.condition(noisy, known.r)).tolist()]
         plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
         parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
         d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in parts])

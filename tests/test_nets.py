@@ -98,6 +98,15 @@ def test_the_controller_is_the_papers_and_small():
     assert net.budget(torch.rand(3, 3, 64, 64)).shape == (3,)
 
 
+def test_a_controller_sees_the_noisy_tile_or_what_the_reconstruction_makes_of_it():
+    x, r, other = torch.rand(3, 2, 3, 64, 64)
+    for condition, sees_r in (("noisy", False), ("parts", True)):
+        net = scramble(Controller(ControllerSpec(condition=condition))).eval()
+        logits = [net(net.condition(x, tile)) for tile in (r, other)]
+        assert torch.equal(logits[0], logits[1]) is not sees_r
+        assert not torch.equal(logits[0], net(net.condition(other, r)))
+
+
 def test_a_fusion_net_starts_as_the_reconstruction_of_the_fused_picture():
     nafnet = scramble(NAFNet(NAF))
     rng = torch.Generator().manual_seed(0)

@@ -112,10 +112,10 @@ def test_a_checkpoint_draws_held_out_crops_from_noisy_to_truth(batches, tmp_path
     }
     trained(tasks[stage], tmp_path, 1, spec)
     with Image.open(tmp_path / "samples" / "0000001.png") as png:
-        drawn = np.asarray(png).reshape(6, 64, -1, 64, 3).swapaxes(1, 2)  # (row, column, H, W, 3)
+        drawn = np.asarray(png).reshape(8, 64, -1, 64, 3).swapaxes(1, 2)  # (row, column, H, W, 3)
     columns = {"reconstruct": 3, "generate": 4}[stage]
-    assert drawn.shape == (6, columns, 64, 64, 3)
-    for row, (clean, noisy) in zip((0, 2, 4), batches.examples(2).values(), strict=True):
+    assert drawn.shape == (8, columns, 64, 64, 3)
+    for row, (clean, noisy) in zip((0, 2, 4, 6), batches.examples(2).values(), strict=True):
         for column, truth in ((0, noisy), (columns - 1, clean)):
             expected = (truth.clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
             assert np.abs(drawn[row : row + 2, column] - expected.numpy()).max() <= 1
@@ -186,7 +186,7 @@ def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, s
     untrained = make()
     losses = [[t.loss(t.net, torch.Generator().manual_seed(i)).item() for i in range(6)] for t in (task, untrained)]
     assert np.mean(losses[0]) < np.mean(losses[1])
-    kinds = {f"{score}_{kind}" for score in ("dpsnr", "spread") for kind in ("25", "50", "camera")}
+    kinds = {f"{score}_{kind}" for score in ("dpsnr", "spread") for kind in ("25", "50", "camera", "soft")}
     assert set(progress[-1].scores) == kinds | {f"spread_{texture}" for texture in TEXTURES}
 
 
@@ -246,7 +246,8 @@ def test_gradients_of_lpips_are_numbers_where_no_feature_answers(lpips):
     assert flat.grad.isfinite().all()
 
 
-def test_stage_three_labels_searches_and_learns(paths, lpips, tmp_path):
+@pytest.mark.parametrize("condition", ["noisy", "parts"])
+def test_stage_three_labels_searches_and_learns(condition, paths, lpips, tmp_path):
     batches = Batches(Photographs.load(paths, 256), size=2)
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]
@@ -263,7 +264,8 @@ def test_stage_three_labels_searches_and_learns(paths, lpips, tmp_path):
     assert len(Labels(tmp_path / "labels.pt", random_bundle())) == 0, "other budgets, other labels"
     assert again.lpips.shape == (4, 11)
     assert torch.equal(again.lpips[:2], labels.lpips)
-    _, progress = trained(lambda: Control(ControllerSpec((4,) * 8), again, batches), tmp_path, 3)
+    spec = ControllerSpec((4,) * 8, condition=condition)
+    _, progress = trained(lambda: Control(spec, again, batches, sampler), tmp_path, 3)
     scores = progress[-1].scores
     assert scores["lpips_oracle"] <= scores["lpips"] + 1e-6
     found = gains_of_choices(sampler, random_bundle(), lpips, pairs)

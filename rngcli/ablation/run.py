@@ -196,7 +196,8 @@ class Ablation:
         """Each patch by its own budget; or all by the one whose evaluations are nearest to those in the mean."""
         spec, budgets = sampler.bundle.process, ladder(FULL.start, FULL.evaluations, sampler.bundle.process.last)
         controller = self._controller(replace(sampler.bundle, budgets=budgets))
-        chosen = {case.sigma: controller.budget(case.noisy).tolist() for case in self.cases}
+        seen = {case.sigma: controller.condition(case.noisy, sampler.reconstruct(case.noisy)) for case in self.cases}
+        chosen = {sigma: controller.budget(tiles).tolist() for sigma, tiles in seen.items()}
         spent = [budgets[k].evaluations for case in self.cases for k in chosen[case.sigma]]
         mean = sum(spent) / len(spent)
         if row.walk == "fixed":
@@ -223,6 +224,6 @@ class Ablation:
             labels.extend(sampler, self._needed_lpips, few)
         torch.manual_seed(self.effort.seed)
         spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99, compile=False)
-        trainer = self._trained(Control(ControllerSpec(), labels, self.batches), spec, "controller")
+        trainer = self._trained(Control(ControllerSpec(), labels, self.batches, sampler), spec, "controller")
         average: nn.Module = trainer.average
         return placed(average, self.batches.device)  # type: ignore[return-value]

@@ -99,9 +99,10 @@ class Session:
         lpips = self._lpips(lpips_weights)
         batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
         bundle = self._schedule(bundle, batches, lpips)
-        labels = self._label(bundle, replace(batches, size=4), lpips, patches)
+        sampler = search.Sampler(bundle, batches.device)
+        labels = self._label(sampler, replace(batches, size=4), lpips, patches)
         torch.manual_seed(self.seed)
-        task = stage3.Control(ControllerSpec(), labels, batches)
+        task = stage3.Control(ControllerSpec(condition="parts"), labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
         bundle = self._gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
@@ -212,9 +213,8 @@ class Session:
         """n held-out patches for each kind of noise that a schedule has to serve."""
         return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA, SOFT)]
 
-    def _label(self, bundle: Bundle, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
-        labels = self._labels_so_far(bundle)
-        sampler = search.Sampler(bundle, batches.device)
+    def _label(self, sampler: search.Sampler, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
+        labels = self._labels_so_far(sampler.bundle)
         while len(labels) < patches:
             labels.extend(sampler, lpips, batches, self.frame.ranks)
             if len(labels) % 40 == 0:

@@ -1,4 +1,4 @@
-"""The step controller s(x): a noisy tile in, a distribution over step budgets out (paper §3.2)."""
+"""The step controller s(x): a tile in, a distribution over step budgets out (paper §3.2)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class ControllerSpec:
-    """Channels of the eight blocks and the number of budgets (the paper's: 0, 10, …, 100)."""
+    """Channels of the eight blocks, the number of budgets (the paper's: 0, 10, …, 100), and what is looked at."""
 
     channels: tuple[int, ...] = (16, 16, 16, 16, 32, 64, 64, 64)
     budgets: int = 11
+    condition: str = "noisy"  # "noisy": x (the paper); "parts": what r(x) took away, and its own fine detail
+
+    @property
+    def inputs(self) -> int:
+        return {"noisy": 3, "parts": 6}[self.condition]
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -24,7 +29,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Controller(nn.Module):
-    """Noisy tile (N, 3, H, W) in [0, 1] -> logits (N, budgets).
+    """What `condition` makes of a tile (N, 3 or 6, H, W) in [0, 1] -> logits (N, budgets).
 
     Eight 3×3 convolution–batch norm–ReLU blocks, max-pooling after the 2nd, 5th, 6th and 8th, residual
     connections from the 2nd to the 4th and from the 6th to the 8th, one fully connected layer. The last
@@ -34,9 +39,20 @@ class Controller(nn.Module):
     def __init__(self, spec: ControllerSpec) -> None:
         super().__init__()
         self.spec = spec
-        inputs = (3, *spec.channels[:-1])
+        inputs = (spec.inputs, *spec.channels[:-1])
         self.blocks = nn.ModuleList(_block(i, o) for i, o in zip(inputs, spec.channels, strict=True))
         self.classify = nn.Linear(spec.channels[-1], spec.budgets)
+
+    def condition(self, noisy: Tensor, reconstruction: Tensor) -> Tensor:
+        """What the network sees, by its spec: x; or x − r(x) and what a blur takes from r(x), raised and about a half.
+
+        How strong the noise is, and how sharp the picture, decide; in x itself, light and colour drown them out.
+        """
+        if self.spec.condition == "noisy":
+            return noisy
+        r = reconstruction.clamp(0, 1)
+        blurred = F.avg_pool2d(F.pad(r, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+        return torch.cat([0.5 + 4 * (noisy - r), 0.5 + 8 * (r - blurred)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         b1, b2, b3, b4, b5, b6, b7, b8 = self.blocks
