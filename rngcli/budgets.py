@@ -19,7 +19,7 @@ from .metrics.fidelity import psnr
 from .metrics.lpips import LPIPS
 from .nets.controller import Controller, ControllerSpec
 from .ranks import Ranks
-from .search import Sampler
+from .search import Sampler, Trial, with_way
 from .whole import whole
 
 CLASSES = 11  # the paper's {0, 10, …, 100}
@@ -41,6 +41,12 @@ def ladder(start: float, evaluations: int, last: float, lowest: float = 0.12) ->
     density = (evaluations - 1) / max(torch.tensor(start / last).log().item(), 1e-6)
     steps = [1 + max(0, round(density * torch.tensor(s / last).log().item())) for s in starts]
     return (Budget(starts[0], 0), *(Budget(round(s, 4), n) for s, n in zip(starts, steps, strict=True)))
+
+
+def as_found(bundle: Bundle, best: Trial) -> Bundle:
+    """The bundle with the process and the budgets that a search's trial asks for."""
+    budgets = ladder(best.way.start, best.way.evaluations, best.way.last)
+    return replace(bundle, process=with_way(bundle.process, best), budgets=budgets)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------

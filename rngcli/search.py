@@ -150,6 +150,14 @@ def _score(known: _Known, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor, Tens
     return torch.minimum(after, known.lpips).sum() / known.lpips.sum(), change.mean(), helps.double().mean()
 
 
+def ranked(trials: Sequence[Trial], most_db: float = MOST_DB) -> Iterator[Trial]:
+    """Every trial, the best first."""
+    left = list(trials)
+    while left:
+        yield (best := best_of(left, most_db))
+        left.remove(best)
+
+
 def best_of(trials: Sequence[Trial], most_db: float = MOST_DB) -> Trial:
     """The lowest LPIPS among the trials that cost at most `most_db` of PSNR; the cheapest in PSNR where none does.
 
@@ -193,7 +201,6 @@ def gains_of_choices(
     return {gain: (fmean(ratio for ratio, _ in found), fmean(db for _, db in found)) for gain, found in rows.items()}
 
 
-def best_gain(found: Mapping[float, tuple[float, float]], most_db: float = MOST_DB) -> float:
-    """The gain of the lowest LPIPS among those that cost at most `most_db`; the smallest where none does."""
-    affordable = {gain: ratio for gain, (ratio, db) in found.items() if db >= -most_db}
-    return min(affordable, key=affordable.__getitem__, default=min(found))
+def ranked_gains(found: Mapping[float, tuple[float, float]], most_db: float = MOST_DB) -> list[float]:
+    """Every gain, that of the lowest LPIPS first; those that cost more than `most_db` come last, the smallest first."""
+    return sorted(found, key=lambda gain: (0, found[gain][0]) if found[gain][1] >= -most_db else (1, gain))

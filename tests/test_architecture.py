@@ -17,7 +17,7 @@ LEVELS = [
     "checkpoint datasets report tree manifest stepmap task batches perceptual optimisers compiling",
     "pipeline training scoring",
     "engine stages search",
-    "worker budgets evaluation demo",
+    "worker budgets evaluation demo seams",
     "ablation",
     "cli",
 ]

@@ -28,9 +28,10 @@ from rngcli.search import (
     STARTS,
     Sampler,
     Way,
-    best_gain,
     best_of,
     gains_of_choices,
+    ranked,
+    ranked_gains,
     search_schedule,
 )
 from rngcli.spread import TEXTURES, spread, spread_by_texture
@@ -256,6 +257,10 @@ def test_stage_three_labels_searches_and_learns(condition, paths, lpips, tmp_pat
     assert [t.way.eta for t in trials[2 * len(GAINS) :: len(GAINS)]] == list(ETAS)
     assert best_of(trials, most_db=1e9).lpips <= ALIKE * min(t.lpips for t in trials)
     assert best_of(trials, most_db=-1e9).dpsnr == max(t.dpsnr for t in trials)
+    in_order = list(ranked(trials, most_db=1e9))
+    assert len(in_order) == len(trials)
+    assert in_order[0] == best_of(trials, most_db=1e9)
+    assert in_order[1] == best_of([t for t in trials if t is not in_order[0]], most_db=1e9)
     bundle = replace(random_bundle(), budgets=ladder(2.0, 3, 0.1))
     labels = Labels(tmp_path / "labels.pt", bundle)
     labels.extend(sampler, lpips, batches)
@@ -275,7 +280,8 @@ def test_stage_three_labels_searches_and_learns(condition, paths, lpips, tmp_pat
 
 def test_the_best_gain_is_one_that_can_be_afforded():
     found = {0.6: (0.9, -0.2), 1.0: (0.7, -0.9), 1.3: (0.6, -1.4)}
-    assert [best_gain(found, most_db) for most_db in (2.0, 1.0, 0.5, 0.1)] == [1.3, 1.0, 0.6, 0.6]
+    assert [ranked_gains(found, most_db)[0] for most_db in (2.0, 1.0, 0.5, 0.1)] == [1.3, 1.0, 0.6, 0.6]
+    assert ranked_gains(found, 1.0) == [1.0, 0.6, 1.3]
 
 
 def test_a_ladder_rises_in_noise_and_in_evaluations():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import budgets as stage3
 from .. import checkpoint, search
-from ..batches import CAMERA, SOFT, Batches, Photographs, gaussian
+from ..batches import Batches, Photographs
 from ..checkpoint import Bundle
 from ..degrade import DegradeSpec
 from ..device import find_device
@@ -26,8 +25,9 @@ from ..perceptual import Perceptual
 from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
 from ..task import Task
 from ..training import Trainer, TrainSpec
+from .deciding import Deciding
 from .following import Follower
-from .running import Frame, PartDone, by_first
+from .running import Frame, PartDone
 from .sources import photographs_of, real_pairs_of
 
 
@@ -98,14 +98,15 @@ class Session:
     def controller(self, spec: TrainSpec, batch: int, patches: int, lpips_weights: Path | None) -> None:
         lpips = self._lpips(lpips_weights)
         batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
-        bundle = self._schedule(bundle, batches, lpips)
+        deciding = Deciding(self.run, self.device, self.tell, self.frame)
+        bundle = deciding.schedule(bundle, batches, lpips)
         sampler = search.Sampler(bundle, batches.device)
-        labels = self._label(sampler, replace(batches, size=4), lpips, patches)
+        labels = deciding.label(sampler, replace(batches, size=4), lpips, patches)
         torch.manual_seed(self.seed)
         task = stage3.Control(ControllerSpec(condition="parts"), labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
-        bundle = self._gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
+        bundle = deciding.gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
         checkpoint.save(bundle.with_provenance("controller", facts), self.bundle_file)
 
     # --- the parts ---------------------------------------------------------------------------------------------
@@ -180,54 +181,6 @@ class Session:
     def _crops(self, batches: Batches) -> int:
         """Of one optimiser step, on all ranks together."""
         return batches.size * self.accumulate * self.frame.ranks.size
-
-    @by_first
-    def _schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
-        """The grid search over schedules, on held-out patches, unless it has been made for these very networks."""
-        weights = checkpoint.weights_hash(bundle)
-        if bundle.provenance.get("schedule", {}).get("weights") == weights:
-            return bundle
-        trials = []
-        for trial in search.search_schedule(search.Sampler(bundle, batches.device), lpips, self._pairs(batches, 8)):
-            trials.append(trial)
-            self.tell.say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
-                          f"helps {trial.share:.0%}")  # fmt: skip
-        best = search.best_of(trials)
-        budgets = stage3.ladder(best.way.start, best.way.evaluations, best.way.last)
-        bundle = replace(bundle, process=search.with_way(bundle.process, best), budgets=budgets)
-        bundle = bundle.with_provenance("schedule", asdict(best) | {"weights": weights})
-        checkpoint.save(bundle, self.bundle_file)
-        return bundle
-
-    def _gain(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
-        """The gain that is best for what the controller chooses, on held-out patches."""
-        sampler = search.Sampler(bundle, batches.device)
-        found = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
-        for gain, (ratio, dpsnr) in found.items():
-            self.tell.say(f"gain {gain}  LPIPS ×{ratio:.3f}  PSNR {dpsnr:+.2f} dB")
-        bundle = replace(bundle, process=replace(bundle.process, gain=search.best_gain(found)))
-        facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
-        return bundle.with_provenance("gain", facts)
-
-    def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
-        """n held-out patches for each kind of noise that a schedule has to serve."""
-        return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA, SOFT)]
-
-    def _label(self, sampler: search.Sampler, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
-        labels = self._labels_so_far(sampler.bundle)
-        while len(labels) < patches:
-            labels.extend(sampler, lpips, batches, self.frame.ranks)
-            if len(labels) % 40 == 0:
-                self.tell.say(f"{len(labels)} of {patches} patches labelled")
-        return labels
-
-    @by_first
-    def _labels_so_far(self, bundle: Bundle) -> stage3.Labels:
-        (self.run / "controller").mkdir(parents=True, exist_ok=True)
-        labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
-        if not len(labels):  # new ones: what was learned from others is void
-            (self.run / "controller" / "state.pt").unlink(missing_ok=True)
-        return labels
 
 
 def _history(origin: Bundle | None, stage: str) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""What stage 3 decides before and after the controller learns: the schedule, the labels, the gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from .. import budgets as stage3
+from .. import checkpoint, search
+from ..batches import CAMERA, SOFT, Batches, gaussian
+from ..checkpoint import Bundle
+from ..metrics.lpips import LPIPS
+from ..seams import seamless
+from .following import Follower
+from .running import Frame, by_first
+
+Choice = TypeVar("Choice")
+CHECKED = 8  # of the best choices, for tile borders: each takes half a minute
+
+
+@dataclass
+class Deciding:
+    """A run folder's third stage; on several ranks, all label and rank 0 does the rest."""
+
+    run: Path
+    device: str
+    tell: Follower
+    frame: Frame
+
+    @by_first
+    def schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
+        """The grid search over schedules, on held-out patches, unless it has been made for these very networks."""
+        weights = checkpoint.weights_hash(bundle)
+        if bundle.provenance.get("schedule", {}).get("weights") == weights:
+            return bundle
+        trials = []
+        for trial in search.search_schedule(search.Sampler(bundle, batches.device), lpips, self._pairs(batches, 8)):
+            trials.append(trial)
+            self.tell.say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
+                          f"helps {trial.share:.0%}")  # fmt: skip
+        best = self._seamless(search.ranked(trials), lambda trial: stage3.as_found(bundle, trial))
+        bundle = stage3.as_found(bundle, best).with_provenance("schedule", asdict(best) | {"weights": weights})
+        checkpoint.save(bundle, self.run / "bundle.safetensors")
+        return bundle
+
+    def gain(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
+        """The gain that is best for what the controller chooses, on held-out patches."""
+        sampler = search.Sampler(bundle, batches.device)
+        found = search.gains_of_choices(sampler, bundle, lpips, self._pairs(batches, 12))
+        for gain, (ratio, dpsnr) in found.items():
+            self.tell.say(f"gain {gain}  LPIPS ×{ratio:.3f}  PSNR {dpsnr:+.2f} dB")
+
+        def with_gain(gain: float) -> Bundle:
+            return replace(bundle, process=replace(bundle.process, gain=gain))
+
+        best = self._seamless(search.ranked_gains(found), with_gain)
+        facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
+        return with_gain(best).with_provenance("gain", facts)
+
+    def _seamless(self, best_first: Iterable[Choice], bundle_of: Callable[[Choice], Bundle]) -> Choice:
+        """The first choice whose tiles cannot be told apart; the very first where none of some is such."""
+        some = list(islice(best_first, CHECKED))
+        for choice in some:
+            if seamless(bundle_of(choice), self.device):
+                return choice
+            self.tell.say(f"set aside, since tile borders show: {choice}")
+        return some[0]
+
+    def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
+        """n held-out patches for each kind of noise that a schedule has to serve."""
+        return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA, SOFT)]
+
+    def label(self, sampler: search.Sampler, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
+        labels = self._labels_so_far(sampler.bundle)
+        while len(labels) < patches:
+            labels.extend(sampler, lpips, batches, self.frame.ranks)
+            if len(labels) % 40 == 0:
+                self.tell.say(f"{len(labels)} of {patches} patches labelled")
+        return labels
+
+    @by_first
+    def _labels_so_far(self, bundle: Bundle) -> stage3.Labels:
+        (self.run / "controller").mkdir(parents=True, exist_ok=True)
+        labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
+        if not len(labels):  # new ones: what was learned from others is void
+            (self.run / "controller" / "state.pt").unlink(missing_ok=True)
+        return labels
