@@ -155,7 +155,7 @@ class Generate:
         if self.perceptual:
             restored = r + self.process.spec.sigma_d * d_hat
             loss = loss / d0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
-            loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, clean, rng)
+            loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, r, clean, rng)
         return (weight * loss).mean()
 
     @torch.no_grad()

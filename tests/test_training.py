@@ -228,6 +228,24 @@ def test_budgets_begin_where_looks_are_learned():
     assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(LOOKS_UP_TO, abs=0.005)
 
 
+def test_looks_are_a_share_of_what_the_reconstruction_leaves(lpips):
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.rand(3, 3, 64, 64, generator=rng)
+    amounts = torch.tensor([1e-6, 0.5, 1.0]).view(3, 1, 1, 1)
+    r = clean + amounts * torch.randn(clean.shape, generator=rng)
+    restored = (clean + (r - clean) / 2).requires_grad_()
+    looks = Perceptual(lpips, 25.0)
+
+    def share(picture):
+        return looks(picture, r, clean, torch.Generator().manual_seed(0))
+
+    assert share(r)[1:] == pytest.approx([25.0, 25.0], rel=1e-3)
+    assert share(r)[0] < 1e-3, "nothing was left, and that counts as LEAST_LEFT"
+    assert (share(restored)[1:] < 24).all()
+    share(restored).sum().backward()
+    assert restored.grad.isfinite().all()
+
+
 def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
     monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
     for sigma in (20.0, 55.0):

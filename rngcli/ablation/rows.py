@@ -10,7 +10,7 @@ from ..diffusion.schedule import Budget, ScheduleSpec
 from ..stages import WITH_LOOKS
 
 LOOKS, ONCE = WITH_LOOKS
-LOOKS_WEIGHT = 250.0  # as the shipped model
+LOOKS_WEIGHT = 25.0  # as the shipped model
 # The paper's whole range of levels, more often the quiet ones, where the picture is decided.
 PROCESS = ProcessSpec(schedule=ScheduleSpec(quietest=20, crowding=2.0))
 CONTROLLER_SHARE = 0.5

@@ -58,7 +58,7 @@ Origin = Annotated[
 Weight = Annotated[
     float,
     typer.Option(
-        metavar="WEIGHT", min=0, help="Of LPIPS beside the squared error, 250 in the shipped model: detail, less PSNR."
+        metavar="WEIGHT", min=0, help="Of LPIPS beside the squared error, 25 in the shipped model: detail, less PSNR."
     ),
 ]
 Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
