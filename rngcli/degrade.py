@@ -22,6 +22,8 @@ class DegradeSpec:
     jpeg_quality: tuple[int, int] = (60, 100)
     blur_share: tuple[float, float] = (0.2, 0.6)  # of the pictures with white, and with camera noise
     blur: tuple[float, float] = (0.4, 1.6)  # σ [px]
+    grain: tuple[float, float] = (0.3, 1.2)  # σ [px] by which a camera's noise reduction blurs the noise in light …
+    blotch: tuple[float, float] = (0.8, 4.0)  # … and in colour
 
 
 SHARP = (0.0, 0.0)  # a blur_share that leaves the pictures as they are
@@ -48,15 +50,19 @@ def _blur(sharp: Tensor, share: float, sigma: tuple[float, float], rng: torch.Ge
     """
     if not (share and len(sharp)):
         return sharp
-    n, channels = sharp.shape[:2]
+    n = len(sharp)
     chosen = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < share
-    radius = math.ceil(3 * sigma[1])
-    offsets = torch.arange(-radius, radius + 1, device=sharp.device)
-    taps = torch.softmax(-(offsets**2) / (2 * _uniform(n, *sigma, rng) ** 2), dim=-1)  # (N, 1, 1, taps)
-    taps = taps.repeat_interleave(channels, dim=0)
-    rows = F.pad(sharp.reshape(1, n * channels, *sharp.shape[-2:]), [radius] * 4, mode="reflect")
-    soft = F.conv2d(F.conv2d(rows, taps, groups=len(taps)), taps.mT, groups=len(taps))
-    return torch.where(chosen, soft.view_as(sharp), sharp)
+    return torch.where(chosen, _gaussian_blur(sharp, _uniform(n, *sigma, rng), math.ceil(3 * sigma[1])), sharp)
+
+
+def _gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Each picture, or each channel of each, by its own Gaussian: x (N, C, H, W), sigma (N, 1 or C, 1, 1) [px]."""
+    n, channels = x.shape[:2]
+    offsets = torch.arange(-radius, radius + 1, device=x.device)
+    taps = torch.softmax(-(offsets**2) / (2 * sigma.expand(n, channels, 1, 1) ** 2), dim=-1)
+    taps = taps.reshape(n * channels, 1, 1, -1)
+    rows = F.pad(x.reshape(1, n * channels, *x.shape[-2:]), [radius] * 4, mode="reflect")
+    return F.conv2d(F.conv2d(rows, taps, groups=len(taps)), taps.mT, groups=len(taps)).view_as(x)
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
@@ -139,7 +145,8 @@ def add_camera_noise(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> 
     picture goes through the same development without the noise; only the difference is added, so the truth
     keeps its sharpness and no demosaicing error is taught as noise.
     """
-    n = len(clean)
+    if not (n := len(clean)):
+        return clean
     matrix = _colour_matrices(n, rng)
     gains = torch.cat([_uniform(n, 1.6, 2.4, rng), torch.ones(n, 1, 1, 1, device=rng.device),
                        _uniform(n, 1.4, 1.9, rng)], dim=1)  # fmt: skip
@@ -153,18 +160,24 @@ def add_camera_noise(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> 
         return _to_display(_mix_colours(light * gains, matrix))
 
     noisy = (clean + develop(sensor + noise) - develop(sensor)).clamp(0, 1)
-    noisy = _soften(noisy, clean, rng)
+    noisy = _reduce(noisy, clean, spec, rng)
     with_jpeg = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < spec.jpeg_share
     quality = _uniform(n, *spec.jpeg_quality, rng)
     return torch.where(with_jpeg, jpeg(noisy, quality), (noisy * 255).round() / 255)
 
 
-def _soften(noisy: Tensor, clean: Tensor, rng: torch.Generator) -> Tensor:
-    """A phone's mild denoising: the noise, not the picture, loses up to half of its fine grain."""
-    noise = noisy - clean
-    blurred = F.avg_pool2d(F.pad(noise, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-    share = _uniform(len(clean), -0.6, 0.6, rng).clamp(min=0)  # half the pictures are left alone
-    return (clean + noise + share * (blurred - noise)).clamp(0, 1)
+def _reduce(noisy: Tensor, clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Tensor:
+    """A camera's own noise reduction: the noise, not the picture, loses its fine grain, in colour more than in light.
+
+    What it leaves is coarse, and blotched in colour. A fifth of the pictures stay as they are, two fifths partly so.
+    """
+    n = len(clean)
+    noise = _mix_colours(noisy - clean, _ycc(n, clean.device))
+    light, colour = (_uniform(n, *sigma, rng) for sigma in (spec.grain, spec.blotch))
+    coarse = _gaussian_blur(noise, torch.cat([light, colour, colour], dim=1), math.ceil(3 * spec.blotch[1]))
+    share = _uniform(n, -0.5, 2.0, rng).clamp(0, 1)
+    left = _mix_colours(noise + share * (coarse - noise), torch.linalg.inv(_ycc(n, clean.device)))
+    return (clean + left).clamp(0, 1)
 
 
 # --- JPEG: colour transform, 4:2:0, 8×8 DCT, the standard's tables (ITU-T T.81, annex K) ------------------------
@@ -179,6 +192,11 @@ _CHROMA = [
     99, 99, 99, *[99] * 32,
 ]  # fmt: skip
 _RGB_TO_YCC = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+
+
+def _ycc(n: int, device: torch.device) -> Tensor:
+    """RGB to luma and two chromas, (n, 3, 3)."""
+    return torch.tensor(_RGB_TO_YCC, device=device).expand(n, 3, 3)
 
 
 @cache
@@ -204,11 +222,11 @@ def _quantise_plane(plane: Tensor, table: list[int], quality: Tensor) -> Tensor:
 
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
     """What a baseline 4:2:0 JPEG of `quality` (N, 1, 1, 1) leaves of x (N, 3, H, W) in [0, 1]; H, W multiples of 16."""
-    matrix = torch.tensor(_RGB_TO_YCC, device=x.device)
-    ycc = torch.einsum("ij,njhw->nihw", matrix, x * 255)
+    matrix = _ycc(len(x), x.device)
+    ycc = _mix_colours(x * 255, matrix)
     luma = _quantise_plane(ycc[:, :1] - 128, _LUMA, quality) + 128
     chroma = F.avg_pool2d(ycc[:, 1:], 2)
     chroma = torch.cat([_quantise_plane(c, _CHROMA, quality) for c in chroma.split(1, dim=1)], dim=1)
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-    rgb = torch.einsum("ij,njhw->nihw", torch.linalg.inv(matrix), torch.cat([luma, chroma], dim=1))
+    rgb = _mix_colours(torch.cat([luma, chroma], dim=1), torch.linalg.inv(matrix))
     return (rgb / 255).clamp(0, 1)

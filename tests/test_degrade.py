@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.degrade import SHARP, DegradeSpec, add_camera_noise, add_gaussian, degrade, jpeg
+from rngcli.degrade import SHARP, DegradeSpec, _reduce, add_camera_noise, add_gaussian, degrade, jpeg
 
 
 @pytest.fixture
@@ -86,10 +86,28 @@ def test_camera_noise_is_in_range_grows_with_the_exposure_and_leaves_a_quiet_sen
 
 def test_the_mosaic_correlates_neighbouring_pixels(photo):
     noise = add_camera_noise(photo.expand(16, -1, -1, -1), DegradeSpec(jpeg_share=0.0), generator()) - photo
-    left, right = noise[..., :-1].flatten(1), noise[..., 1:].flatten(1)
-    correlation = (left * right).mean(1) / (left.std(1) * right.std(1))
+    correlation = neighbours_alike(noise.mean(1))
     assert correlation[:8].mean() > 0.2  # the first half passes through the mosaic
     assert correlation[8:].mean() < correlation[:8].mean() - 0.1
+
+
+def neighbours_alike(noise):
+    """The correlation of each picture's plane (N, H, W) with itself one pixel to the right, (N,)."""
+    left, right = noise[..., :-1].flatten(1), noise[..., 1:].flatten(1)
+    return (left * right).mean(1) / (left.std(1) * right.std(1))
+
+
+def test_a_camera_takes_grain_from_the_noise_and_more_of_it_in_colour(photo):
+    batch = (0.2 + 0.6 * photo).expand(64, -1, -1, -1)  # far from where noise would be clipped
+    white = 0.02 * torch.randn(batch.shape, generator=generator())
+    assert torch.equal(_reduce(batch, batch, DegradeSpec(), generator()), batch), "the picture itself stays"
+    left = _reduce(batch + white, batch, DegradeSpec(), generator()) - batch
+    light, colour = left.mean(1), left[:, 0] - left[:, 1]
+    assert neighbours_alike(white.mean(1)).abs().max() < 0.1
+    assert neighbours_alike(light).mean() > 0.2
+    assert neighbours_alike(colour).mean() > neighbours_alike(light).mean() + 0.1
+    untouched = (left - white).flatten(1).abs().amax(1) < 1e-5
+    assert 4 <= untouched.sum() <= 24, "a fifth"
 
 
 @pytest.mark.parametrize("quality", [60, 75, 95])
