@@ -96,7 +96,9 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
             scheduler.advance(batch)
             on_step(len(batch))
         for tile in scheduler.retire():
-            yield from _collect(tile, pictures, pipeline.finish(tile, request.detail), pipeline.start_of(tile))
+            if tile.image in pictures:
+                pixels = pipeline.finish(tile, request.detail, pictures[tile.image].grid)
+                yield from _collect(tile, pictures, pixels, pipeline.start_of(tile))
 
 
 def _tiles(number: int, grid: Grid) -> list[TileState]:
@@ -113,9 +115,7 @@ def _seen_by(tile: TileState, pictures: dict[int, _Picture]) -> np.ndarray:
 
 def _collect(tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray, start: float) -> Iterator[Result]:
     """Blend a finished tile in; yields the picture with its last tile, or at once when it fails."""
-    picture = pictures.get(tile.image)
-    if picture is None:
-        return
+    picture = pictures[tile.image]
     try:
         picture.add(tile, pixels, start)
         if not picture.canvas.missing:

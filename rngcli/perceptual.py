@@ -12,7 +12,7 @@ from .metrics.lpips import LPIPS
 LOOKS_UP_TO = 0.93  # σ of the noisiest level that looks are learned on, where the fullest budget may begin
 SHIFT = 16  # [px], the coarsest stride of the networks and of LPIPS's features
 # What the reconstruction leaves of LPIPS counts as at least this much: a clean picture's share would have no bound.
-LEAST_LEFT = 0.04
+LEAST_LEFT = 0.02
 
 
 @dataclass(frozen=True)

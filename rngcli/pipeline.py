@@ -17,6 +17,7 @@ from .diffusion.schedule import Budget, sigma_of
 from .errors import ModelError, UsageError
 from .noise import gaussian_field
 from .scheduler import TileState
+from .tiling import Grid
 
 TILE = 256  # [px], the paper's
 CONTEXT = 16  # more pixels on every side that the networks see: without them, generated detail shows a faint grid
@@ -160,13 +161,17 @@ class Pipeline:
         return answer[: len(slots)].float()
 
     @torch.inference_mode()
-    def finish(self, tile: TileState, detail: float) -> np.ndarray:
-        """r + detail·gain·σ_d·d̃_0 of a tile whose plan is done, (TILE, TILE, 3) float32, not clamped."""
-        picture = self.reconstruction[tile.slot]
+    def finish(self, tile: TileState, detail: float, grid: Grid) -> np.ndarray:
+        """r + detail·gain·σ_d·d̃_0 of a tile whose plan is done, (TILE, TILE, 3) float32, not clamped.
+
+        Where it will blend with others of its `grid`, what is generated is emphasised by what their disagreement costs.
+        """
+        picture = _middle(self.reconstruction[tile.slot])
         if tile.plan:
             process = self.bundle.process
-            picture = picture + detail * process.gain * process.sigma_d * self.residual[tile.slot]
-        return _middle(picture).permute(1, 2, 0).cpu().numpy()
+            emphasis = torch.from_numpy(grid.emphasis(tile.index, process.agreement)).to(self.device)
+            picture = picture + detail * process.gain * process.sigma_d * emphasis * _middle(self.residual[tile.slot])
+        return picture.permute(1, 2, 0).cpu().numpy()
 
 
 def _middle(wide: Tensor) -> Tensor:

@@ -61,6 +61,14 @@ class Axis:
         handed = self._takeover(at - self.stride) if k < self.count - 1 else np.zeros(self.size)
         return taken - handed
 
+    def emphasis(self, k: int, agreement: float) -> np.ndarray:
+        """What keeps the standard deviation of two textures of that correlation where they blend, (size,), 1 or more.
+
+        w·a + (1 − w)·b has the variance 1 − 2·w·(1 − w)·(1 − agreement), if a and b have 1.
+        """
+        w = self.weights(k)
+        return (1 - 2 * w * (1 - w) * (1 - agreement)) ** -0.5
+
     def _takeover(self, at: np.ndarray) -> np.ndarray:
         """0 in the first `discard` px of an overlap, 1 in the last, linear between them.
 
@@ -122,6 +130,11 @@ class Grid:
         """The weights of tile i, (size, size) float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.weights(row), self.x.weights(col)).astype(np.float32)
+
+    def emphasis(self, i: int, agreement: float) -> np.ndarray:
+        """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
+        row, col = divmod(i, self.cols)
+        return np.outer(self.y.emphasis(row, agreement), self.x.emphasis(col, agreement)).astype(np.float32)
 
 
 class Canvas:

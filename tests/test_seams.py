@@ -1,13 +1,19 @@
 """No seam can be measured: on a smooth noisy ramp, tile borders have the gradient that everywhere else has."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from rngcli import seams
 from rngcli.checkpoint import load
+from rngcli.nets.unet import UNet
 from rngcli.pipeline import TILE, Pipeline, Request
-from rngcli.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios
+from rngcli.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios, with_agreement
 from rngcli.shelf import available
 from rngcli.tiling import Grid
+from tests.tiny import GEN, random_bundle
 
 
 @pytest.mark.skipif(not available(), reason="no model is shipped in this checkout")
@@ -36,3 +42,27 @@ def test_the_measure_sees_two_textures_average_out():
         blend = slice(grid.x.start(k) + grid.x.discard, grid.x.start(k) + grid.x.overlap - grid.x.discard)
         picture[:, blend] = 0.5 + (picture[:, blend] - 0.5) * 0.9
     assert border_ratio(picture, grid.x, 1) < 1 - ALLOWED
+
+
+class Fickle(UNet):
+    """Texture of which `shared` hangs on the place, as the noise does, and the rest on which tile it is."""
+
+    shared = 1.0
+    calls = 0
+
+    def forward(self, d_t, condition, gamma):
+        self.calls += 1
+        own = torch.randn(d_t.shape, generator=torch.Generator().manual_seed(self.calls))
+        place = d_t / d_t.std()
+        return -4 * (self.shared**0.5 * place + (1 - self.shared) ** 0.5 * own)
+
+
+@pytest.mark.parametrize(("shared", "seamless"), [(1.0, True), (0.8, True), (0.0, False)])
+def test_what_tiles_disagree_on_is_found_and_made_up_for_within_bounds(shared, seamless, monkeypatch):
+    monkeypatch.setattr(seams, "HEIGHT", 700)
+    monkeypatch.setattr(seams, "WIDTH", 900)
+    generator = Fickle(GEN)
+    generator.shared = shared
+    bundle, found = with_agreement(replace(random_bundle(), generator=generator), "cpu")
+    assert found == seamless
+    assert bundle.process.agreement == pytest.approx(max(shared, 0.5), abs=0.12)

@@ -15,12 +15,12 @@ from .. import checkpoint, search
 from ..batches import CAMERA, SOFT, Batches, gaussian
 from ..checkpoint import Bundle
 from ..metrics.lpips import LPIPS
-from ..seams import seamless
+from ..seams import with_agreement
 from .following import Follower
 from .running import Frame, by_first
 
 Choice = TypeVar("Choice")
-CHECKED = 8  # of the best choices, for tile borders: each takes half a minute
+CHECKED = 5  # of the best choices, for tile borders: each takes a minute
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Deciding:
             trials.append(trial)
             self.tell.say(f"{trial.way}  gain {trial.gain}  LPIPS ×{trial.lpips:.3f}  PSNR {trial.dpsnr:+.2f} dB  "
                           f"helps {trial.share:.0%}")  # fmt: skip
-        best = self._seamless(search.ranked(trials), lambda trial: stage3.as_found(bundle, trial))
-        bundle = stage3.as_found(bundle, best).with_provenance("schedule", asdict(best) | {"weights": weights})
+        best, bundle = self._seamless(search.ranked(trials), lambda trial: stage3.as_found(bundle, trial))
+        bundle = bundle.with_provenance("schedule", asdict(best) | {"weights": weights})
         checkpoint.save(bundle, self.run / "bundle.safetensors")
         return bundle
 
@@ -58,18 +58,22 @@ class Deciding:
         def with_gain(gain: float) -> Bundle:
             return replace(bundle, process=replace(bundle.process, gain=gain))
 
-        best = self._seamless(search.ranked_gains(found), with_gain)
+        _, bundle = self._seamless(search.ranked_gains(found), with_gain)
         facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
-        return with_gain(best).with_provenance("gain", facts)
+        return bundle.with_provenance("gain", facts)
 
-    def _seamless(self, best_first: Iterable[Choice], bundle_of: Callable[[Choice], Bundle]) -> Choice:
-        """The first choice whose tiles cannot be told apart; the very first where none of some is such."""
-        some = list(islice(best_first, CHECKED))
-        for choice in some:
-            if seamless(bundle_of(choice), self.device):
-                return choice
+    def _seamless(
+        self, best_first: Iterable[Choice], bundle_of: Callable[[Choice], Bundle]
+    ) -> tuple[Choice, Bundle]:
+        """The first choice whose tiles cannot be told apart, and its bundle; the very first where no such is near."""
+        tried = []
+        for choice in islice(best_first, CHECKED):
+            bundle, seamless = with_agreement(bundle_of(choice), self.device)
+            tried.append((choice, bundle))
+            if seamless:
+                return tried[-1]
             self.tell.say(f"set aside, since tile borders show: {choice}")
-        return some[0]
+        return tried[0]
 
     def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
         """n held-out patches for each kind of noise that a schedule has to serve."""

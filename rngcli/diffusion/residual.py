@@ -23,6 +23,7 @@ class ProcessSpec:
     last: float = 0.05  # the last level visited, σ in units of σ_d
     gain: float = 1.0  # on the generated residual: few steps of a young generator return less than its true spread
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    agreement: float = 1.0  # correlation of two tiles' residuals where they blend; what averages out is made up for
 
     def __post_init__(self) -> None:
         if self.prediction not in ("eps", "v") or self.sigma_d <= 0:
