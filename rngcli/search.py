@@ -203,5 +203,13 @@ def gains_of_choices(
 
 
 def ranked_gains(found: Mapping[float, tuple[float, float]], most_db: float = MOST_DB) -> list[float]:
-    """Every gain, that of the lowest LPIPS first; those that cost more than `most_db` come last, the smallest first."""
-    return sorted(found, key=lambda gain: (0, found[gain][0]) if found[gain][1] >= -most_db else (1, gain))
+    """Every gain: first those of the lowest LPIPS, the smallest of those that are as good; then the others by LPIPS;
+    last, those that cost more than `most_db`, the smallest first.
+    """
+    lowest = min((ratio for ratio, db in found.values() if db >= -most_db), default=0.0)
+
+    def rank(gain: float) -> tuple[int, float]:
+        ratio, db = found[gain]
+        return (2, gain) if db < -most_db else (0, gain) if ratio <= ALIKE * lowest else (1, ratio)
+
+    return sorted(found, key=rank)

@@ -300,6 +300,7 @@ def test_the_best_gain_is_one_that_can_be_afforded():
     found = {0.6: (0.9, -0.2), 1.0: (0.7, -0.9), 1.3: (0.6, -1.4)}
     assert [ranked_gains(found, most_db)[0] for most_db in (2.0, 1.0, 0.5, 0.1)] == [1.3, 1.0, 0.6, 0.6]
     assert ranked_gains(found, 1.0) == [1.0, 0.6, 1.3]
+    assert ranked_gains({1.0: (0.8, -0.1), 1.4: (0.701, -0.3), 1.8: (0.7, -0.5)}) == [1.4, 1.8, 1.0]
 
 
 def test_a_ladder_rises_in_noise_and_in_evaluations():
