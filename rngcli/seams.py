@@ -51,7 +51,7 @@ def with_agreement(bundle: Bundle, device: str) -> tuple[Bundle, bool]:
     The first guess is that all that is seen is generated; the ratios that it gives tell how much truly is (the secant
     method). What is asked is the fullest budget, in its own evaluations and in more of them.
     """
-    before, after = _of_all(bundle, 1.0, device), []
+    before = _of_all(bundle, 1.0, device)
     lost = 1 - sum(before) / len(before)
     guess = 1 - min(max(6 * lost, 0.0), MOST_LOST)  # over a linear ramp, the mean of 2·w·(1 − w) is a third
     after = _of_all(bundle, guess, device)

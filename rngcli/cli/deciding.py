@@ -80,6 +80,7 @@ class Deciding:
         return [batches.held_out(n, noise) for noise in (gaussian(25), gaussian(50), CAMERA, SOFT)]
 
     def label(self, sampler: search.Sampler, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
+        """At least so many patches labelled, those of before among them."""
         labels = self._labels_so_far(sampler.bundle)
         while len(labels) < patches:
             labels.extend(sampler, lpips, batches, self.frame.ranks)
