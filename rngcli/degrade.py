@@ -172,11 +172,12 @@ def _reduce(noisy: Tensor, clean: Tensor, spec: DegradeSpec, rng: torch.Generato
     What it leaves is coarse, and blotched in colour. A fifth of the pictures stay as they are, two fifths partly so.
     """
     n = len(clean)
-    noise = _mix_colours(noisy - clean, _ycc(n, clean.device))
+    matrix = _ycc(n, clean.device)
+    noise = _mix_colours(noisy - clean, matrix)
     light, colour = (_uniform(n, *sigma, rng) for sigma in (spec.grain, spec.blotch))
     coarse = _gaussian_blur(noise, torch.cat([light, colour, colour], dim=1), math.ceil(3 * spec.blotch[1]))
     share = _uniform(n, -0.5, 2.0, rng).clamp(0, 1)
-    left = _mix_colours(noise + share * (coarse - noise), torch.linalg.inv(_ycc(n, clean.device)))
+    left = _mix_colours(noise + share * (coarse - noise), torch.linalg.inv(matrix))
     return (clean + left).clamp(0, 1)
 
 
