@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batches
-from .checkpoint import Bundle, weights_hash
+from .checkpoint import Bundle, StepController, weights_hash
 from .degrade import degrade
 from .device import channels_last, placed
 from .diffusion.schedule import Budget
+from .errors import UsageError
 from .metrics.fidelity import psnr
 from .metrics.lpips import LPIPS
+from .nets.bands import BandController, BandSpec
 from .nets.controller import Controller, ControllerSpec
 from .ranks import Ranks
 from .search import Sampler, Trial, with_way
@@ -108,6 +110,13 @@ def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:
     return clean, noisy
 
 
+def controller_that_sees(what: str) -> StepController:
+    """A controller with random weights that goes by "bands", or the paper's, on the "parts" or on the "noisy" tile."""
+    if what not in ("bands", "parts", "noisy"):
+        raise UsageError(f"unknown controller {what!r}", "use bands, parts or noisy")
+    return BandController(BandSpec()) if what == "bands" else Controller(ControllerSpec(condition=what))
+
+
 class Control:
     """Stage 3: the controller learns to choose each patch's budget (paper §3.2).
 
@@ -117,10 +126,9 @@ class Control:
     """
 
     def __init__(
-        self, spec: ControllerSpec, labels: Labels, batches: Batches, sampler: Sampler, price: float = PRICE
+        self, net: StepController, labels: Labels, batches: Batches, sampler: Sampler, price: float = PRICE
     ) -> None:
         self.labels, self.size = labels, batches.size
-        net = Controller(spec)
         self.net: nn.Module = placed(net, batches.device)
         # In shares of what the reconstruction leaves on the whole: where a patch is nearly clean, the price decides.
         distance = labels.lpips / labels.lpips[:, 0].mean()

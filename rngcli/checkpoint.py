@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .diffusion.residual import ProcessSpec
 from .diffusion.schedule import Budget, ScheduleSpec
 from .errors import ModelError
+from .nets.bands import BandController, BandSpec
 from .nets.controller import Controller, ControllerSpec
 from .nets.fusion import FusionNet, FusionSpec
 from .nets.nafnet import NAFNet, NAFNetSpec
@@ -31,8 +32,10 @@ NETWORKS: dict[str, tuple[type, type]] = {
     "unet": (UNetSpec, UNet),
     "fusion": (FusionSpec, FusionNet),
     "controller": (ControllerSpec, Controller),
+    "bands": (BandSpec, BandController),
 }
 Generator = UNet | FusionNet
+StepController = Controller | BandController
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Bundle:
 
     nafnet: NAFNet
     generator: Generator | None = None
-    controller: Controller | None = None
+    controller: StepController | None = None
     process: ProcessSpec = field(default_factory=ProcessSpec)
     budgets: tuple[Budget, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -151,7 +154,7 @@ def _assemble(header: Mapping[str, str], tensors: Mapping[str, Tensor], path: Pa
     return Bundle(
         networks["nafnet"],
         networks.get("fusion", networks.get("unet")),
-        networks.get("controller"),
+        networks.get("bands", networks.get("controller")),
         process=ProcessSpec(**process),
         budgets=tuple(Budget(**b) for b in json.loads(header["budgets"])),
         provenance=json.loads(header["provenance"]),

@@ -1,8 +1,11 @@
 """The networks have the shapes that the papers give, take any size, and see no tile."""
 
+import math
+
 import pytest
 import torch
 
+from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.controller import Controller, ControllerSpec
 from rngcli.nets.fusion import FusionNet, FusionSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec, without_attention
@@ -105,6 +108,42 @@ def test_a_controller_sees_the_noisy_tile_or_what_the_reconstruction_makes_of_it
         logits = [net(net.condition(x, tile)) for tile in (r, other)]
         assert torch.equal(logits[0], logits[1]) is not sees_r
         assert not torch.equal(logits[0], net(net.condition(other, r)))
+
+
+def test_bands_tell_how_strong_the_noise_is_and_how_sharp_the_picture():
+    rng = torch.Generator().manual_seed(0)
+    noise, texture = torch.randn(2, 1, 3, 128, 128, generator=rng)
+    grey = texture.mean(1, keepdim=True).expand_as(texture)
+    net, r = BandController(BandSpec()), 0.5 + 0.01 * grey
+    of_noise, of_light, of_colour = slice(0, 6), slice(6, 9), slice(9, 12)
+    once, twice = (net.condition(r + s * noise, r) for s in (0.3, 0.6))
+    assert once.shape == (1, 12, 8, 8)
+    torch.testing.assert_close((twice - once)[:, of_noise], torch.full((1, 6, 8, 8), math.log(2)), atol=0.01, rtol=0)
+    assert torch.equal(twice[:, 6:], once[:, 6:]), "the noise does not tell of the picture"
+    assert (once[:, of_colour] < -6.8).all(), "grey has no colour: the floor, 0.5·log(1e-6)"
+    fine, coarse = once[:, of_light].mean(dim=(2, 3))[0, [0, 2]]
+    assert fine > coarse + 0.5, "white texture has most in the finest octave"
+
+
+def test_a_band_controller_takes_tiles_of_any_size_and_does_not_look_at_where_things_are():
+    net = scramble(BandController(BandSpec()))
+    for height, width in ((16, 16), (47, 80), (256, 256)):
+        x, r = torch.rand(2, 2, 3, height, width)
+        assert net(net.condition(x, r)).shape == (2, 11)
+    seen = net.condition(x, r)
+    torch.testing.assert_close(net(seen), net(seen.flip(2)), atol=1e-5, rtol=1e-5)
+    assert net.budget(seen).shape == (2,)
+
+
+def test_an_uneven_tile_is_told_from_an_even_one_of_the_same_energy():
+    net = BandController(BandSpec())
+    even = torch.full((1, 12, 4, 4), -3.0)
+    uneven = even.clone()
+    uneven[..., :2] = -3.0 + 0.5 * math.log(1.9)
+    uneven[..., 2:] = -3.0 + 0.5 * math.log(0.1)
+    (overall, typical), (other_overall, other_typical) = (net.statistics(x).chunk(2, dim=1) for x in (even, uneven))
+    torch.testing.assert_close(overall, other_overall)
+    assert (typical > other_typical + 0.2).all()
 
 
 def test_a_fusion_net_starts_as_the_reconstruction_of_the_fused_picture():

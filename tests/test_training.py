@@ -12,12 +12,11 @@ from PIL import Image
 
 from rngcli import compiling, stages
 from rngcli.batches import Batches, Photographs
-from rngcli.budgets import Control, Labels, ladder, patches
+from rngcli.budgets import Control, Labels, controller_that_sees, ladder, patches
 from rngcli.degrade import DegradeSpec
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import sigma_of
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
-from rngcli.nets.controller import ControllerSpec
 from rngcli.optimisers import OPTIMISERS
 from rngcli.perceptual import LOOKS_UP_TO, Perceptual
 from rngcli.pool import Pool, is_held_out
@@ -265,8 +264,8 @@ def test_gradients_of_lpips_are_numbers_where_no_feature_answers(lpips):
     assert flat.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("condition", ["noisy", "parts"])
-def test_stage_three_labels_searches_and_learns(condition, paths, lpips, tmp_path):
+@pytest.mark.parametrize("sees", ["bands", "noisy", "parts"])
+def test_stage_three_labels_searches_and_learns(sees, paths, lpips, tmp_path):
     batches = Batches(Photographs.load(paths, 256), size=2)
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]
@@ -287,8 +286,7 @@ def test_stage_three_labels_searches_and_learns(condition, paths, lpips, tmp_pat
     assert len(Labels(tmp_path / "labels.pt", random_bundle())) == 0, "other budgets, other labels"
     assert again.lpips.shape == (4, 11)
     assert torch.equal(again.lpips[:2], labels.lpips)
-    spec = ControllerSpec((4,) * 8, condition=condition)
-    _, progress = trained(lambda: Control(spec, again, batches, sampler), tmp_path, 3)
+    _, progress = trained(lambda: Control(controller_that_sees(sees), again, batches, sampler), tmp_path, 3)
     scores = progress[-1].scores
     assert scores["lpips_oracle"] <= scores["lpips"] + 1e-6
     found = gains_of_choices(sampler, random_bundle(), lpips, pairs)

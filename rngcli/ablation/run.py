@@ -224,6 +224,7 @@ class Ablation:
             labels.extend(sampler, self._needed_lpips, few)
         torch.manual_seed(self.effort.seed)
         spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99, compile=False)
-        trainer = self._trained(Control(ControllerSpec(), labels, self.batches, sampler), spec, "controller")
+        task = Control(Controller(ControllerSpec()), labels, self.batches, sampler)
+        trainer = self._trained(task, spec, "controller")
         average: nn.Module = trainer.average
         return placed(average, self.batches.device)  # type: ignore[return-value]

@@ -81,7 +81,7 @@ class Deciding:
 
     def label(self, sampler: search.Sampler, batches: Batches, lpips: LPIPS, patches: int) -> stage3.Labels:
         """At least so many patches labelled, those of before among them."""
-        labels = self._labels_so_far(sampler.bundle)
+        labels = self._labels_so_far(sampler.bundle, patches)
         while len(labels) < patches:
             labels.extend(sampler, lpips, batches, self.frame.ranks)
             if len(labels) % 40 == 0:
@@ -89,9 +89,9 @@ class Deciding:
         return labels
 
     @by_first
-    def _labels_so_far(self, bundle: Bundle) -> stage3.Labels:
+    def _labels_so_far(self, bundle: Bundle, patches: int) -> stage3.Labels:
         (self.run / "controller").mkdir(parents=True, exist_ok=True)
         labels = stage3.Labels(self.run / "controller" / "labels.pt", bundle)
-        if not len(labels):  # new ones: what was learned from others is void
+        if len(labels) < patches:  # what was learned from fewer, or from others, is void
             (self.run / "controller" / "state.pt").unlink(missing_ok=True)
         return labels

@@ -19,7 +19,6 @@ from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import Interrupted, UsageError
 from ..metrics.lpips import LPIPS
-from ..nets.controller import ControllerSpec
 from ..nets.nafnet import NAFNet
 from ..perceptual import Perceptual
 from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
@@ -95,7 +94,9 @@ class Session:
         facts = self._facts(trainer, batches) | {"perceptual": perceptual} | _history(origin, "generate")
         checkpoint.save(bundle.with_provenance("generate", facts), self.bundle_file)
 
-    def controller(self, spec: TrainSpec, batch: int, patches: int, lpips_weights: Path | None) -> None:
+    def controller(
+        self, spec: TrainSpec, batch: int, sees: str, patches: int, lpips_weights: Path | None
+    ) -> None:
         lpips = self._lpips(lpips_weights)
         batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
         deciding = Deciding(self.run, self.device, self.tell, self.frame)
@@ -103,7 +104,7 @@ class Session:
         sampler = search.Sampler(bundle, batches.device)
         labels = deciding.label(sampler, replace(batches, size=4), lpips, patches)
         torch.manual_seed(self.seed)
-        task = stage3.Control(ControllerSpec(condition="parts"), labels, batches, sampler)
+        task = stage3.Control(stage3.controller_that_sees(sees), labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
         bundle = deciding.gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]

@@ -51,6 +51,14 @@ Network = Annotated[
     str,
     typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
 ]
+Sees = Annotated[
+    str,
+    typer.Option(
+        "--sees", metavar="bands|parts|noisy",
+        help="What the controller goes by: statistics of what was removed and of what is left, these two themselves, "
+        "or the noisy tile; the last two by the paper's network, which wants a --lr of 0.003.",
+    ),
+]  # fmt: skip
 Origin = Annotated[
     str | None,
     typer.Option("--from", metavar="NAME|PATH", help="Begin a run with a trained model's networks: fine-tune it."),
@@ -145,8 +153,9 @@ def controller(
     patches: Patches = 1000,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: Batch = 16,
-    lr: Rate = 1e-3,
+    batch: Batch = 64,
+    lr: Rate = 1e-2,
+    sees: Sees = "bands",
     lpips_weights: Lpips = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -160,4 +169,4 @@ def controller(
 
     with framed() as frame:
         session = Session(data, run, device, "s", seed, compile=False, quiet=quiet, frame=frame)
-        session.controller(TrainSpec(steps, minutes, lr), batch, patches, lpips_weights)
+        session.controller(TrainSpec(steps, minutes, lr), batch, sees, patches, lpips_weights)

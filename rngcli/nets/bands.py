@@ -1,0 +1,83 @@
+"""A step controller that goes by statistics: how strong the noise was, and how much detail is left, band by band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CELL = 16  # [px], the side of the cells whose energies are told apart
+FLOOR = 1e-6  # of an energy: a quarter of a level of 255, squared
+
+
+@dataclass(frozen=True)
+class BandSpec:
+    """How many octaves are looked at, the width of the hidden layer, and the number of budgets."""
+
+    octaves: int = 3
+    hidden: int = 32
+    dropout: float = 0.2
+    budgets: int = 11
+
+
+class BandController(nn.Module):
+    """What `condition` makes of a tile, (N, 4·octaves, H/16, W/16) -> logits (N, budgets).
+
+    The paper's controller (§3.2, `controller.py`) has to find out by eight convolutions what decides, and some hundred
+    labels do not teach it that. Here it is given: for each octave, in light and in colour, how much x − r(x) and r(x)
+    hold, as the logarithm of the mean over the tile and as the mean of logarithms. The first is ruled by where there is
+    most, the second by what is typical; where they differ, a tile is uneven.
+    """
+
+    def __init__(self, spec: BandSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        statistics = 2 * 4 * spec.octaves
+        self.normalise = nn.BatchNorm1d(statistics, affine=False)
+        self.hidden = nn.Linear(statistics, spec.hidden)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classify = nn.Linear(spec.hidden, spec.budgets)
+
+    def condition(self, noisy: Tensor, reconstruction: Tensor) -> Tensor:
+        """The logarithm of each cell's amplitude, of x − r(x) in light and in colour, then of r(x); octaves upwards.
+
+        noisy, reconstruction: (N, 3, H, W) in [0, 1], H and W at least CELL.
+        """
+        r = reconstruction.float().clamp(0, 1)
+        parts = [part for picture in (noisy.float() - r, r) for part in _light_and_colour(picture)]
+        energies = [e for part in parts for e in _energies(part, self.spec.octaves)]
+        return 0.5 * torch.log(torch.cat(energies, dim=1) + FLOOR)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Of the tile, from its cells: (N, 8·octaves), the logarithms of the means before the means of logarithms."""
+        cells = x.flatten(2)
+        overall = 0.5 * torch.log(torch.exp(2 * cells).mean(dim=2))
+        return torch.cat([overall, cells.mean(dim=2)], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.hidden(self.normalise(self.statistics(x))))
+        return self.classify(self.dropout(features))
+
+    @torch.no_grad()
+    def budget(self, x: Tensor) -> Tensor:
+        """The most promising budget's index, (N,) int64."""
+        return self(x).argmax(dim=1)
+
+
+def _light_and_colour(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the three channels (N, 1, H, W), and what they differ from it by (N, 3, H, W)."""
+    light = picture.mean(dim=1, keepdim=True)
+    return light, picture - light
+
+
+def _energies(x: Tensor, octaves: int) -> list[Tensor]:
+    """For each octave, from the finest, the mean square of what a blur takes away, by cells: (N, 1, H/16, W/16)."""
+    found = []
+    for octave in range(octaves):
+        blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+        band = (x - blurred).square().mean(dim=1, keepdim=True)
+        found.append(F.avg_pool2d(band, CELL >> octave))
+        x = F.avg_pool2d(blurred, 2)
+    return found
