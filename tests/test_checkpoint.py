@@ -1,5 +1,8 @@
 """A bundle comes back as it was written, or says in one line why it does not."""
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -7,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from rngcli import checkpoint
 from rngcli.checkpoint import from_authors, load, save
 from rngcli.errors import ModelError
+from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.nafnet import NAFNet
 from rngcli.shelf import available
-from tests.tiny import NAF, random_bundle
+from tests.tiny import NAF, random_bundle, scramble
 
 
 @pytest.fixture
@@ -27,6 +31,16 @@ def test_a_bundle_comes_back(file):
         assert after.networks()[name].spec == net.spec
         for key, value in net.state_dict().items():
             torch.testing.assert_close(after.networks()[name].state_dict()[key], value, atol=2e-3, rtol=1e-3)
+
+
+def test_either_kind_of_controller_comes_back(tmp_path):
+    net = scramble(BandController(BandSpec()))
+    net.normalise.running_mean.fill_(-5.0123)
+    save(replace(random_bundle(), controller=net), tmp_path / "b.safetensors")
+    after, tile = load(tmp_path / "b.safetensors").controller, torch.rand(2, 3, 64, 64)
+    assert isinstance(after, BandController)
+    seen = net.condition(tile, tile)
+    torch.testing.assert_close(after(seen), net(seen), atol=0.02, rtol=0.01)
 
 
 def test_a_second_saving_changes_no_weight(file, tmp_path):
@@ -102,6 +116,7 @@ def test_a_file_that_is_no_nafnet_is_refused(tmp_path):
 @pytest.mark.parametrize("path", available().values(), ids=lambda path: path.stem)
 def test_what_is_shipped_is_what_was_published(path):
     bundle = load(path)
-    assert set(bundle.networks()) in ({"nafnet", generator, "controller"} for generator in ("fusion", "unet"))
+    chosen = product(("fusion", "unet"), ("bands", "controller"))
+    assert set(bundle.networks()) in ({"nafnet", *names} for names in chosen)
     assert path.with_suffix(".sha256").read_text().split()[0] == checkpoint.file_hash(path)
     assert sum(p.stat().st_size for p in available().values()) < 30 * 2**20

@@ -17,8 +17,8 @@ class BandSpec:
     """How many octaves are looked at, the width of the hidden layer, and the number of budgets."""
 
     octaves: int = 3
-    hidden: int = 32
-    dropout: float = 0.2
+    hidden: int = 64
+    dropout: float = 0.1
     budgets: int = 11
 
 
