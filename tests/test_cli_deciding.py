@@ -1,5 +1,7 @@
 """Stage 3 takes the best choice in whose pictures no tile border shows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -16,18 +18,41 @@ def stage_three(tmp_path):
     return Deciding(tmp_path, "cpu", Follower(quiet=True), Frame())
 
 
-def test_the_first_seamless_choice_is_taken(stage_three, monkeypatch):
-    monkeypatch.setattr(deciding, "with_agreement", lambda bundle, device: (bundle.upper(), bundle == "c"))
-    choices = iter([1, 2, 3, 4])
-    assert stage_three._seamless(choices, " abcd".__getitem__) == (3, "C")
-    assert list(choices) == [4], "the others are not asked"
+@pytest.fixture
+def bundle_of():
+    bundle = random_bundle()
+    return lambda gain: replace(bundle, process=replace(bundle.process, gain=float(gain)))
 
 
-def test_where_none_is_seamless_the_best_is_taken_after_a_few(stage_three, monkeypatch):
-    asked = []
-    monkeypatch.setattr(deciding, "with_agreement", lambda bundle, device: (asked.append(bundle) or bundle, False))
-    assert stage_three._seamless(iter(range(100)), str) == (0, "0")
+@pytest.fixture
+def asked(monkeypatch):
+    """The gains that were looked at, in order; only 3 shows no border."""
+    seen = []
+
+    def agreeing(bundle, device):
+        seen.append(bundle.process.gain)
+        return replace(bundle, process=replace(bundle.process, agreement=0.5)), bundle.process.gain == 3
+
+    monkeypatch.setattr(deciding, "with_agreement", agreeing)
+    return seen
+
+
+def test_the_first_seamless_choice_is_taken(stage_three, bundle_of, asked):
+    choice, bundle = stage_three._seamless([1, 2, 3, 4], bundle_of)
+    assert (choice, bundle.process.gain, bundle.process.agreement) == (3, 3, 0.5)
+    assert asked == [1, 2, 3]
+
+
+def test_where_none_is_seamless_the_best_is_taken_after_a_few(stage_three, bundle_of, asked):
+    choice, bundle = stage_three._seamless(range(10, 100), bundle_of)
+    assert (choice, bundle.process.gain) == (10, 10)
     assert len(asked) == CHECKED
+
+
+def test_what_was_looked_at_for_the_schedule_is_not_for_the_gain(stage_three, bundle_of, asked):
+    first = stage_three._seamless([1, 3], bundle_of)
+    assert stage_three._seamless([3], bundle_of)[1].process == first[1].process
+    assert asked == [1, 3]
 
 
 @pytest.mark.parametrize(("patches", "kept"), [(4, True), (8, False)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,8 @@ from .. import budgets as stage3
 from .. import checkpoint, search
 from ..batches import CAMERA, SOFT, Batches, gaussian
 from ..checkpoint import Bundle
+from ..diffusion.residual import ProcessSpec
+from ..diffusion.schedule import Budget
 from ..metrics.lpips import LPIPS
 from ..seams import with_agreement
 from .following import Follower
@@ -31,6 +33,7 @@ class Deciding:
     device: str
     tell: Follower
     frame: Frame
+    _known: dict[tuple[ProcessSpec, tuple[Budget, ...]], tuple[float, bool]] = field(default_factory=dict)
 
     @by_first
     def schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
@@ -68,12 +71,21 @@ class Deciding:
         """The first choice whose tiles cannot be told apart, and its bundle; the very first where no such is near."""
         tried = []
         for choice in islice(best_first, CHECKED):
-            bundle, seamless = with_agreement(bundle_of(choice), self.device)
+            bundle, seamless = self._with_agreement(bundle_of(choice))
             tried.append((choice, bundle))
             if seamless:
                 return tried[-1]
             self.tell.say(f"set aside, since tile borders show: {choice}")
         return tried[0]
+
+    def _with_agreement(self, bundle: Bundle) -> tuple[Bundle, bool]:
+        """As in `seams`, which takes a minute, and once for each process: the controller has no part in it."""
+        asked = replace(bundle.process, agreement=1.0), bundle.budgets
+        if asked not in self._known:
+            found, seamless = with_agreement(bundle, self.device)
+            self._known[asked] = found.process.agreement, seamless
+        agreement, seamless = self._known[asked]
+        return replace(bundle, process=replace(bundle.process, agreement=agreement)), seamless
 
     def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
         """n held-out patches for each kind of noise that a schedule has to serve."""

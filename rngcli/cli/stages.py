@@ -103,6 +103,7 @@ class Session:
         bundle = deciding.schedule(bundle, batches, lpips)
         sampler = search.Sampler(bundle, batches.device)
         labels = deciding.label(sampler, replace(batches, size=4), lpips, patches)
+        self.tell.say(f"looking at {len(labels)} patches as the controller does")
         torch.manual_seed(self.seed)
         task = stage3.Control(stage3.controller_that_sees(sees), labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
