@@ -27,7 +27,7 @@ from .whole import whole
 CLASSES = 11  # the paper's {0, 10, …, 100}
 PATCH = 256
 VIEW = 0.75  # of a patch's side is what the controller sees at a time in training
-PRICE = 0.002  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
+PRICE = 0.03  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
 LOGITS = 10.0  # what the logit of a budget rises by that takes away all of the LPIPS
 HELD_OUT = 0.2  # of the labelled patches: a controller and one budget for all differ by a few thousandths
 
