@@ -1,6 +1,13 @@
-"""How every test runs: a busy machine is no failure, so property tests have no deadline."""
+"""How every test runs: a busy machine is no failure, and networks are random in the same way whatever ran before."""
 
+import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def same_random_weights() -> None:
+    torch.manual_seed(0)

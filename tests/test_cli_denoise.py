@@ -104,10 +104,10 @@ def test_ctrl_c_ends_with_130_and_no_partial_file(photos, model, tmp_path):
     command = [sys.executable, "-m", "rngcli", "denoise", str(photos), str(out), "--model", str(model)]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     waited = time.monotonic()
-    while not list(out.glob("*.png")) and time.monotonic() - waited < 60:
+    while not list(out.glob("*.png")) and time.monotonic() - waited < 300:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)
-    _, stderr = running.communicate(timeout=60)
+    _, stderr = running.communicate(timeout=300)  # a busy machine is no failure
     assert running.returncode == 130, stderr
     assert "interrupted after" in stderr
     assert not list(out.rglob(".rng-*"))
