@@ -166,6 +166,7 @@ class Trainer:
         for batch in range(self.spec.accumulate):
             number = self.ranks.rank * self.spec.accumulate + batch
             rng = step_generator(self.spec.seed, self.step, number, self.device)
+            torch.manual_seed(rng.initial_seed())  # for what a network draws itself, as dropout does
             with self._autocast():
                 loss = self.task.loss(self.forward, rng) / self.spec.accumulate
             loss.backward()

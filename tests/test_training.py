@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,3 +332,20 @@ def test_the_held_out_slice_depends_on_names_alone(paths):
     names = [paths[0].with_name(f"{i}.png") for i in range(2000)]
     share = sum(map(is_held_out, names)) / len(names)
     assert 0.02 < share < 0.045
+
+
+def test_what_a_network_draws_itself_belongs_to_the_step(tmp_path):
+    def losses(name, seed):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5))
+        task = SimpleNamespace(net=net, loss=lambda forward, rng: forward(torch.ones(4, 8)).square().mean())
+        trainer = Trainer(task, TrainSpec(steps=3), tmp_path / name)
+        torch.manual_seed(seed)
+        return [trainer.train_step() for _ in range(3)]
+
+    assert losses("a", 1) == losses("b", 2)
+
+
+def test_a_controller_that_nobody_knows_is_refused():
+    with pytest.raises(UsageError, match="unknown controller 'band'"):
+        controller_that_sees("band")

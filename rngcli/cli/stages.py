@@ -94,9 +94,9 @@ class Session:
         facts = self._facts(trainer, batches) | {"perceptual": perceptual} | _history(origin, "generate")
         checkpoint.save(bundle.with_provenance("generate", facts), self.bundle_file)
 
-    def controller(
-        self, spec: TrainSpec, batch: int, sees: str, patches: int, lpips_weights: Path | None
-    ) -> None:
+    def controller(self, spec: TrainSpec, batch: int, sees: str, patches: int, lpips_weights: Path | None) -> None:
+        torch.manual_seed(self.seed)
+        net = stage3.controller_that_sees(sees)
         lpips = self._lpips(lpips_weights)
         batches, bundle = self._batches(stage3.PATCH, batch), checkpoint.load(self.bundle_file)
         deciding = Deciding(self.run, self.device, self.tell, self.frame)
@@ -104,8 +104,7 @@ class Session:
         sampler = search.Sampler(bundle, batches.device)
         labels = deciding.label(sampler, replace(batches, size=4), lpips, patches)
         self.tell.say(f"looking at {len(labels)} patches as the controller does")
-        torch.manual_seed(self.seed)
-        task = stage3.Control(stage3.controller_that_sees(sees), labels, batches, sampler)
+        task = stage3.Control(net, labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
         bundle = deciding.gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
