@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .controller import blurred
+
 CELL = 16  # [px], the side of the cells whose energies are told apart
 FLOOR = 1e-6  # of an energy: a quarter of a level of 255, squared
 
@@ -76,8 +78,8 @@ def _energies(x: Tensor, octaves: int) -> list[Tensor]:
     """For each octave, from the finest, the mean square of what a blur takes away, by cells: (N, 1, H/16, W/16)."""
     found = []
     for octave in range(octaves):
-        blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-        band = (x - blurred).square().mean(dim=1, keepdim=True)
+        coarse = blurred(x)
+        band = (x - coarse).square().mean(dim=1, keepdim=True)
         found.append(F.avg_pool2d(band, CELL >> octave))
-        x = F.avg_pool2d(blurred, 2)
+        x = F.avg_pool2d(coarse, 2)
     return found

@@ -28,6 +28,11 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+def blurred(x: Tensor) -> Tensor:
+    """The mean of 3×3 pixels around each, reflected at the border: what is left without the finest band."""
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+
+
 class Controller(nn.Module):
     """What `condition` makes of a tile (N, 3 or 6, H, W) in [0, 1] -> logits (N, budgets).
 
@@ -51,8 +56,7 @@ class Controller(nn.Module):
         if self.spec.condition == "noisy":
             return noisy
         r = reconstruction.clamp(0, 1)
-        blurred = F.avg_pool2d(F.pad(r, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-        return torch.cat([0.5 + 4 * (noisy - r), 0.5 + 8 * (r - blurred)], dim=1)
+        return torch.cat([0.5 + 4 * (noisy - r), 0.5 + 8 * (r - blurred(r))], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         b1, b2, b3, b4, b5, b6, b7, b8 = self.blocks
