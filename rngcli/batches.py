@@ -78,8 +78,12 @@ class Batches:
         return channels_last(clean), channels_last(noisy)
 
     def examples(self, n: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """n held-out crops (clean, noisy) of each kind: σ = "25", "50", "camera", "soft" (camera), and real "pairs"."""
-        kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA, "soft": SOFT}
+        """n held-out crops (clean, noisy) of each kind, and of real "pairs" where there are any.
+
+        White noise of σ = "25" and "50", and the same in 8-bit files; "camera"; "soft" pictures by a camera.
+        """
+        kinds = {"25": gaussian(25), "50": gaussian(50), "25_8bit": gaussian(25, clipped=1), "50_8bit": gaussian(50, clipped=1),
+                 "camera": CAMERA, "soft": SOFT}
         found = {name: self.held_out(n, noise) for name, noise in kinds.items()}
         real = self.held_out_pairs(n)
         return found | {"pairs": real} if real else found
@@ -91,9 +95,9 @@ def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
     return clean, noisy
 
 
-def gaussian(sigma: float) -> DegradeSpec:
-    """White noise of one σ (0–255 scale) on sharp pictures."""
-    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma), blur_share=SHARP)
+def gaussian(sigma: float, clipped: float = 0.0) -> DegradeSpec:
+    """White noise of one σ (0–255 scale) on sharp pictures, a share of them clipped and rounded to 8 bits."""
+    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma), clipped_share=clipped, blur_share=SHARP)
 
 
 CAMERA = DegradeSpec(gaussian_share=0.0, blur_share=SHARP)

@@ -16,7 +16,8 @@ class DegradeSpec:
     """How a batch of clean crops is made noisy."""
 
     gaussian_share: float = 0.7  # of the batch: white Gaussian noise; the rest: camera noise
-    sigma: tuple[float, float] = (0.0, 55.0)  # on the 0–255 scale
+    sigma: tuple[float, float] = (0.0, 75.0)  # on the 0–255 scale
+    clipped_share: float = 0.75  # of the pictures with white noise: clipped and rounded as files hold them
     shot: tuple[float, float] = (1e-4, 1.2e-2)  # variance per unit of signal, log-uniform (Brooks et al. 2019)
     jpeg_share: float = 0.5  # of the camera's pictures
     jpeg_quality: tuple[int, int] = (60, 100)
@@ -32,13 +33,13 @@ SHARP = (0.0, 0.0)  # a blur_share that leaves the pictures as they are
 def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sharp sRGB (N, 3, H, W) in [0, 1] -> (clean, noisy) of the same shape; H and W multiples of 16.
 
-    Gaussian noise is neither clipped nor quantised, as in the field's protocol; the camera's
-    noise is both, as in a file from a camera.
+    Gaussian noise is clipped and rounded to 8 bits in most pictures, as in a file, and neither in the rest, as
+    in the field's protocol; the camera's noise is both.
     """
     split = round(spec.gaussian_share * len(clean))
     clean = torch.cat([_blur(part, share, spec.blur, rng) for part, share in
                        zip((clean[:split], clean[split:]), spec.blur_share, strict=True)])  # fmt: skip
-    gaussian = add_gaussian(clean[:split], spec.sigma, rng)
+    gaussian = _as_files(add_gaussian(clean[:split], spec.sigma, rng), spec.clipped_share, rng)
     camera = add_camera_noise(clean[split:], spec, rng)
     return clean, torch.cat([gaussian, camera])
 
@@ -77,6 +78,19 @@ def _normal_like(x: Tensor, rng: torch.Generator) -> Tensor:
 def add_gaussian(clean: Tensor, sigma: tuple[float, float], rng: torch.Generator) -> Tensor:
     """White Gaussian noise, σ drawn per picture from `sigma` (0–255 scale)."""
     return clean + _uniform(len(clean), *sigma, rng) / 255 * _normal_like(clean, rng)
+
+
+def to_8_bits(x: Tensor) -> Tensor:
+    """What an 8-bit file keeps of x: clipped to [0, 1] and rounded to 255ths."""
+    return (x.clamp(0, 1) * 255).round() / 255
+
+
+def _as_files(noisy: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """A share of the pictures as 8-bit files hold them; draws nothing where the share is 0 or 1."""
+    if share in (0, 1):
+        return to_8_bits(noisy) if share else noisy
+    chosen = torch.rand(len(noisy), 1, 1, 1, generator=rng, device=rng.device) < share
+    return torch.where(chosen, to_8_bits(noisy), noisy)
 
 
 # --- a camera: unprocess, expose, mosaic, develop (Brooks et al. 2019; Guo et al. 2019) -------------------------

@@ -203,6 +203,6 @@ class Generate:
 # The networks of each model size: what `--size` chooses from.
 SIZES: dict[str, tuple[NAFNetSpec, UNetSpec]] = {
     "xs": (NAFNetSpec(8, (1, 1), 1, (1, 1)), UNetSpec(16, (1, 1), 1, (1, 1), embedding=32)),  # for trying things out
-    "s": (NAFNetSpec(32, (1, 2, 2, 4), 1, (2, 1, 1, 1)), UNetSpec(64, (1, 1, 2), 1, (1, 1, 1))),  # the shipped one
+    "s": (NAFNetSpec(32, (1, 2, 2, 4), 1, (2, 1, 1, 1), attention=False), UNetSpec(64, (1, 1, 2), 1, (1, 1, 1))),  # the shipped one
     "m": (NAFNetSpec(), UNetSpec(96, (2, 2, 4), 2, (2, 2, 2))),  # NAFNet as its authors trained it on SIDD
 }

@@ -19,7 +19,7 @@ from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import Interrupted, UsageError
 from ..metrics.lpips import LPIPS
-from ..nets.nafnet import NAFNet
+from ..nets.nafnet import NAFNet, without_attention
 from ..perceptual import Perceptual
 from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
 from ..task import Task
@@ -61,9 +61,10 @@ class Session:
     def reconstruct(self, spec: TrainSpec, batch: int, crop: int, loss: str) -> None:
         batches, origin = self._batches(crop, batch), self._origin
         torch.manual_seed(self.seed)
-        task = Reconstruct(origin.nafnet.spec if origin else self._specs()[0], batches, loss)
-        if origin:
-            task.net.load_state_dict(origin.nafnet.state_dict())
+        nafnet = _without_attention(origin.nafnet, batches) if origin else None
+        task = Reconstruct(nafnet.spec if nafnet else self._specs()[0], batches, loss)
+        if nafnet:
+            task.net.load_state_dict(nafnet.state_dict())
         trainer = self._train("reconstruct", task, spec, batches)
         # A generator that is there already stays: a little more of stage 1 leaves nearly the same residuals.
         average: NAFNet = trainer.average  # type: ignore[assignment]
@@ -182,6 +183,12 @@ class Session:
     def _crops(self, batches: Batches) -> int:
         """Of one optimiser step, on all ranks together."""
         return batches.size * self.accumulate * self.frame.ranks.size
+
+
+def _without_attention(net: NAFNet, batches: Batches) -> NAFNet:
+    """A trained network as training goes on with it: what pools over a tile would let neighbouring tiles disagree."""
+    _, examples = batches.draw(torch.Generator(batches.device).manual_seed(1))
+    return without_attention(net, examples.to(net.ending.weight.device))
 
 
 def _history(origin: Bundle | None, stage: str) -> dict[str, Any]:
