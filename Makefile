@@ -24,7 +24,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.rng-demo  ## denoise real photographs with the shipped model, and show how well
-	@$(RUN) rngcli.demo $(DEMO) --model $(MODEL)
+	@$(RUN) rngcli.cli.demo $(DEMO) --model $(MODEL)
 
 test: $(VENV)/.rng-dev  ## run the tests
 	@$(RUN) pytest

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from rngcli import images
-from rngcli.checkpoint import save
+from rngcli.models.bundle import save
 from tests.test_images_raw import IPTC, LIGHTROOM, block, dng
 from tests.tiny import identity_bundle
 

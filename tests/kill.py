@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rngcli.checkpoint import save
 from rngcli.images import PART_PREFIX
+from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
-WARM = ["typer._adapters", "rngcli.cli.batch", "rngcli.cli.settings", "rngcli.worker", "rngcli.checkpoint"]
+WARM = ["typer._adapters", "rngcli.cli.batch", "rngcli.cli.options", "rngcli.batch.worker", "rngcli.models.bundle"]
 A_WRITE = 0.005  # [s] what a small file takes
 
 

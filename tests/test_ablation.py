@@ -8,20 +8,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rngcli.ablation.findings import Difference, findings
-from rngcli.ablation.joint import Joint
-from rngcli.ablation.ledger import Result
-from rngcli.ablation.measuring import Score
-from rngcli.ablation.rows import FULL, PAPER, PARTS, PROCESS, SHARES, VARIANTS
-from rngcli.ablation.run import Ablation, Effort
-from rngcli.batches import Batches, Photographs
-from rngcli.budgets import ladder
-from rngcli.checkpoint import weights_hash
 from rngcli.cli import app
-from rngcli.degrade import DegradeSpec
+from rngcli.data.crops import Batches, Photographs
+from rngcli.data.degrade import DegradeSpec
 from rngcli.errors import UsageError
+from rngcli.evaluation.ablation.findings import Difference, findings
+from rngcli.evaluation.ablation.joint import Joint
+from rngcli.evaluation.ablation.ledger import Result
+from rngcli.evaluation.ablation.measuring import Score
+from rngcli.evaluation.ablation.rows import FULL, PAPER, PARTS, PROCESS, SHARES, VARIANTS
+from rngcli.evaluation.ablation.run import Ablation, Effort
+from rngcli.models.bundle import weights_hash
 from rngcli.nets.unet import UNetSpec
-from rngcli.stages import Generate, Reconstruct
+from rngcli.training.stages.controller import ladder
+from rngcli.training.stages.generate import Generate, Reconstruct
 from tests.tiny import NAF, clouds, random_bundle, random_lpips
 
 PART = {part.key: part for part in PARTS}

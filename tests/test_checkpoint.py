@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rngcli import checkpoint
-from rngcli.checkpoint import from_authors, load, save
 from rngcli.errors import ModelError
+from rngcli.models import bundle as checkpoint
+from rngcli.models.bundle import from_authors, load, save
+from rngcli.models.model_zoo import available
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.nafnet import NAFNet
-from rngcli.shelf import available
 from tests.tiny import NAF, random_bundle, scramble
 
 

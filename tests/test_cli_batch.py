@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from rngcli import images
-from rngcli.checkpoint import save
 from rngcli.cli import main
+from rngcli.models.bundle import save
 from tests.tiny import identity_bundle, random_bundle
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rngcli.datasets import NAMED
+from rngcli.data import NAMED
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rngcli.budgets import CLASSES, Labels
 from rngcli.cli import deciding
 from rngcli.cli.deciding import CHECKED, Deciding
-from rngcli.cli.following import Follower
-from rngcli.cli.running import Frame
+from rngcli.cli.launch import Frame
+from rngcli.cli.progress import Follower
+from rngcli.training.stages.controller import CLASSES, Labels
 from tests.tiny import random_bundle
 
 

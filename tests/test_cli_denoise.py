@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rngcli.checkpoint import save
+from rngcli.models.bundle import save
 from tests.tiny import identity_bundle, random_bundle
 
 

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from rngcli import checkpoint, interruption
-from rngcli.batches import Batches, Photographs
+from rngcli import signals as interruption
 from rngcli.cli import main
-from rngcli.cli.following import Follower, Pace
+from rngcli.cli.progress import Follower, Pace
+from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import ModelError, UsageError
-from rngcli.interruption import Interruption
-from rngcli.stages import Reconstruct
-from rngcli.training import Trainer, TrainSpec
+from rngcli.models import bundle as checkpoint
+from rngcli.signals import Interruption
+from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import GEN, NAF
 
 

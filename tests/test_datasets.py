@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from rngcli.datasets import awgn, clean_folder, named, paired, with_noise, write_submission
+from rngcli.data import awgn, clean_folder, named, paired, with_noise, write_submission
 from rngcli.errors import NoInputError, PictureError, UsageError
 
 SHARED = Path(os.environ.get("RNG_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data/test"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.degrade import SHARP, DegradeSpec, _reduce, add_camera_noise, add_gaussian, degrade, jpeg
+from rngcli.data.degrade import SHARP, DegradeSpec, _reduce, add_camera_noise, add_gaussian, degrade, jpeg
 
 
 @pytest.fixture

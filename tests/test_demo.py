@@ -6,8 +6,8 @@ from PIL import Image
 
 pytest.importorskip("skimage", reason="the demo's photographs come with scikit-image")
 
-from rngcli import demo
-from rngcli.checkpoint import save
+from rngcli.cli import demo
+from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
 SMALL = tuple(

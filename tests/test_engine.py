@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rngcli.engine import Job, denoise
 from rngcli.errors import ModelError
-from rngcli.pipeline import Pipeline, Request
+from rngcli.inference.engine import Job, denoise
+from rngcli.inference.pipeline import Pipeline, Request
 from tests.tiny import identity_bundle, random_bundle
 
 SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))

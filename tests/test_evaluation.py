@@ -14,19 +14,19 @@ from scipy.io import loadmat, savemat
 from scipy.ndimage import uniform_filter
 from typer.testing import CliRunner
 
-from rngcli.checkpoint import Bundle
 from rngcli.cli import measuring
 from rngcli.cli.eval import evaluate
-from rngcli.datasets import Benchmark, named, paired, with_noise
+from rngcli.data import Benchmark, named, paired, with_noise
 from rngcli.diffusion.schedule import Budget
-from rngcli.engine import Job, Result
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
 from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
+from rngcli.evaluation.report import read, summarise
+from rngcli.inference.engine import Job, Result
+from rngcli.inference.pipeline import Pipeline
+from rngcli.metrics.suite import Judge, Options
+from rngcli.models.bundle import Bundle
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
-from rngcli.pipeline import Pipeline
-from rngcli.report import read, summarise
-from rngcli.scoring import Judge, Options
 from tests.tiny import identity_bundle
 
 FIDELITY = Options(names=("psnr", "ssim"))

@@ -27,10 +27,10 @@ from PIL import ExifTags, PngImagePlugin
 from PIL import Image as Pillow
 
 from rngcli import __version__, images
-from rngcli.engine import Job, denoise
 from rngcli.errors import PictureError
 from rngcli.images import ifd
-from rngcli.pipeline import Pipeline, Request
+from rngcli.inference.engine import Job, denoise
+from rngcli.inference.pipeline import Pipeline, Request
 from tests.test_images import png16_by_hand, samples, smooth
 from tests.test_images_colour import PROFILES
 from tests.test_images_metadata import XMP, exif_block

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from rngcli import manifest
+from rngcli.batch import manifest
+from rngcli.batch.manifest import PLACE, Manifest, State, digest, stamp
 from rngcli.errors import EnvironmentFault
 from rngcli.images import PART_PREFIX, PART_SUFFIX
-from rngcli.manifest import PLACE, Manifest, State, digest, stamp
 
 
 @pytest.fixture

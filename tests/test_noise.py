@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rngcli.noise import gaussian_field, philox4x32
+from rngcli.inference.noise import gaussian_field, philox4x32
 
 HERE = torch.tensor([[10, 20]])
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from rngcli.errors import UsageError
 from rngcli.nets.nafnet import NAFNet
-from rngcli.optimisers import Muon, optimisers, orthogonal
+from rngcli.training.optim import Muon, optimisers, orthogonal
 from tests.tiny import WIDER
 
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rngcli.checkpoint import save
 from rngcli.cli import app
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import Exit
+from rngcli.models.bundle import save
 from tests.tiny import identity_bundle, random_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def test_a_command_and_its_options_exist(command):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if words(c)[0] in QUICK])
 def test_a_command_runs(command, place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("rngcli.shelf.SHIPPED", place)
+    monkeypatch.setattr("rngcli.models.model_zoo.SHIPPED", place)
     before = {path: path.read_bytes() for folder in ("photos", "originals") for path in Path(folder).rglob("*.*")}
     invoke(words(command), piped(command))
     assert before == {path: path.read_bytes() for path in before}, "inputs are never changed"

@@ -15,9 +15,21 @@ import pytest
 from rich.console import Console
 
 from rngcli.errors import NoInputError, UsageError
-from rngcli.report import Case, Metric, Picture, Report, Row, bootstrap, form_of, read, summarise, terminal, write
-from rngcli.report.comparison import compare
-from rngcli.report.comparison import terminal as comparison_table
+from rngcli.evaluation.report import (
+    Case,
+    Metric,
+    Picture,
+    Report,
+    Row,
+    bootstrap,
+    form_of,
+    read,
+    summarise,
+    terminal,
+    write,
+)
+from rngcli.evaluation.report.comparison import compare
+from rngcli.evaluation.report.comparison import terminal as comparison_table
 
 PSNR = Metric("psnr", "PSNR", "high", 2, "dB")
 LPIPS = Metric("lpips-squeeze", "LPIPS (squeeze)", "low", 4, "v0.1")

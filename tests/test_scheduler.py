@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rngcli.scheduler import Scheduler, TileState, by_age
+from rngcli.inference.scheduler import Scheduler, TileState, by_age
 
 PLAN_LENGTHS = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=6), max_size=8)
 

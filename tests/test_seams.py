@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rngcli import seams
-from rngcli.checkpoint import load
+from rngcli.inference import seams
+from rngcli.inference.pipeline import TILE, Pipeline, Request
+from rngcli.inference.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios, with_agreement
+from rngcli.inference.tiling import Grid
+from rngcli.models.bundle import load
+from rngcli.models.model_zoo import available
 from rngcli.nets.unet import UNet
-from rngcli.pipeline import TILE, Pipeline, Request
-from rngcli.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios, with_agreement
-from rngcli.shelf import available
-from rngcli.tiling import Grid
 from tests.tiny import GEN, random_bundle
 
 

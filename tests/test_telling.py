@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rngcli.cli.telling import Teller
+from rngcli.batch.inputs import Task
+from rngcli.cli.reporter import Teller
 from rngcli.errors import EnvironmentFault
-from rngcli.tree import Task
 
 TASK = Task("a.png", Path("in/a.png"), Path("out/a.png"))
 FULL = Path("/dev/full")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rngcli.errors import PictureError
-from rngcli.tiling import Axis, Canvas, Grid
+from rngcli.inference.tiling import Axis, Canvas, Grid
 
 
 @st.composite

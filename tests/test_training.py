@@ -11,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli import compiling, stages
-from rngcli.batches import Batches, Photographs
-from rngcli.budgets import Control, Labels, controller_that_sees, ladder, patches
-from rngcli.degrade import DegradeSpec
+from rngcli.data.crops import Batches, Photographs
+from rngcli.data.degrade import DegradeSpec
+from rngcli.data.image_cache import Pool, is_held_out
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import sigma_of
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
-from rngcli.optimisers import OPTIMISERS
-from rngcli.perceptual import LOOKS_UP_TO, Perceptual
-from rngcli.pool import Pool, is_held_out
-from rngcli.search import (
+from rngcli.metrics.detail_ratio import TEXTURES, spread, spread_by_texture
+from rngcli.training import compile_fallback as compiling
+from rngcli.training.optim import OPTIMISERS
+from rngcli.training.perceptual import LOOKS_UP_TO, Perceptual
+from rngcli.training.schedule_search import (
     ALIKE,
     ETAS,
     GAINS,
@@ -34,9 +34,10 @@ from rngcli.search import (
     ranked_gains,
     search_schedule,
 )
-from rngcli.spread import TEXTURES, spread, spread_by_texture
-from rngcli.stages import Generate, Reconstruct
-from rngcli.training import Trainer, TrainSpec
+from rngcli.training.stages import generate as stages
+from rngcli.training.stages.controller import Control, Labels, controller_that_sees, ladder, patches
+from rngcli.training.stages.generate import Generate, Reconstruct
+from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, WIDER, clouds, identity_bundle, random_bundle, random_lpips
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rngcli import checkpoint
-from rngcli.batches import Batches, Photographs
-from rngcli.budgets import Labels
 from rngcli.cli import app
+from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import EnvironmentFault, UsageError
-from rngcli.ranks import Joined, Ranks, find_ranks
-from rngcli.stages import Reconstruct
-from rngcli.training import Trainer, step_generator
+from rngcli.models import bundle as checkpoint
+from rngcli.training.distributed import Joined, Ranks, find_ranks
+from rngcli.training.stages.controller import Labels
+from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.trainer import Trainer, step_generator
 from tests.tiny import NAF, clouds, random_bundle
 from tests.two_ranks import SPEC, labelled
 

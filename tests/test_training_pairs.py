@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rngcli import checkpoint
-from rngcli.batches import Batches, Photographs
 from rngcli.cli import app
+from rngcli.data.crops import Batches, Photographs
+from rngcli.data.image_cache import Pool
 from rngcli.errors import NoInputError, PictureError, UsageError
-from rngcli.pool import Pool
+from rngcli.models import bundle as checkpoint
 
 
 def put(path, pixels):

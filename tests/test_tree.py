@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rngcli.batch.inputs import Naming, keep_apart, parse_list, plan
 from rngcli.errors import NoInputError, UsageError
-from rngcli.tree import Naming, keep_apart, parse_list, plan
 
 
 def make(folder, *names):

@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli import pipeline as pipeline_module
-from rngcli import worker
+from rngcli.batch import worker
+from rngcli.batch.inputs import plan
+from rngcli.batch.manifest import Manifest, State
+from rngcli.batch.worker import Files, Watch, run
 from rngcli.errors import EnvironmentFault, PictureError
-from rngcli.manifest import Manifest, State
-from rngcli.pipeline import TILE, Pipeline, Request
-from rngcli.tiling import Grid
-from rngcli.tree import plan
-from rngcli.worker import Files, Watch, run
+from rngcli.inference import pipeline as pipeline_module
+from rngcli.inference.pipeline import TILE, Pipeline, Request
+from rngcli.inference.tiling import Grid
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)

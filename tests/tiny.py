@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from rngcli.checkpoint import Bundle
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import Budget
 from rngcli.metrics.lpips import LPIPS
+from rngcli.models.bundle import Bundle
 from rngcli.nets.controller import Controller, ControllerSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from rngcli.batches import Batches, Photographs
-from rngcli.budgets import Labels
+from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import RngError
-from rngcli.ranks import find_ranks
-from rngcli.search import Sampler
-from rngcli.stages import Reconstruct
-from rngcli.training import Trainer, TrainSpec
+from rngcli.training.distributed import find_ranks
+from rngcli.training.schedule_search import Sampler
+from rngcli.training.stages.controller import Labels
+from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import NAF, random_bundle, random_lpips
 
 SPEC = TrainSpec(steps=4, lr=3e-3, warmup=1)

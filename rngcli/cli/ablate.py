@@ -55,13 +55,13 @@ def ablate(
     """
     import torch
 
-    from ..ablation.findings import as_data, as_markdown
-    from ..ablation.rows import PARTS
-    from ..ablation.run import Ablation, Effort
-    from ..batches import Batches
-    from ..checkpoint import load
-    from ..degrade import SHARP, DegradeSpec
+    from ..data.crops import Batches
+    from ..data.degrade import SHARP, DegradeSpec
     from ..device import find_device
+    from ..evaluation.ablation.findings import as_data, as_markdown
+    from ..evaluation.ablation.rows import PARTS
+    from ..evaluation.ablation.run import Ablation, Effort
+    from ..models.bundle import load
     from .sources import photographs_of
 
     keys = only or [part.key for part in PARTS]

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from ..batch.inputs import Outcome, Task
+from ..batch.manifest import Manifest, State
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError
 from ..images import PART_PREFIX, PART_SUFFIX
-from ..manifest import Manifest, State
-from ..tree import Outcome, Task
-from .settings import Settings
-from .telling import Teller, reported
+from .options import Settings
+from .reporter import Teller, reported
 
 if TYPE_CHECKING:
-    from ..worker import Score
+    from ..batch.worker import Score
 
 _REFUSED = {
     State.FOREIGN: "exists and was not made by rng",
@@ -38,7 +38,7 @@ def run(settings: Settings) -> Exit:
         try:
             settings.check()
             if settings.piped:
-                from .piping import run_piped
+                from .stdio import run_piped
 
                 return run_piped(settings, tell)
             return _run(settings, tell)
@@ -115,7 +115,7 @@ def _probe(place: Path) -> None:
 
 def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Teller, outcomes: list[Outcome]) -> None:
     """Do it; every outcome is told and goes to `outcomes`, also when the run is cut short."""
-    from .. import worker
+    from ..batch import worker
 
     score = _judge(tell) if settings.reference else None
     before = len(outcomes)
@@ -141,7 +141,7 @@ def _denoise(todo: list[Task], manifest: Manifest, settings: Settings, tell: Tel
 
 def _judge(tell: Teller) -> Score:
     """PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
-    from ..scoring import Judge, Options
+    from ..metrics.suite import Judge, Options
 
     judge = Judge(Options(usual=("psnr", "ssim", "lpips")))
     for note in judge.notes:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .completing import models
+from .completion import models
 
 if TYPE_CHECKING:
-    from ..checkpoint import Bundle
+    from ..models.bundle import Bundle
 
 
 def bench(
@@ -31,7 +31,7 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    from ..checkpoint import load
+    from ..models.bundle import load
 
     rows = _measure(load(model), device, repeats)
     if json_out:
@@ -50,7 +50,7 @@ def bench(
 def _measure(bundle: Bundle, device: str, repeats: int) -> list[dict[str, Any]]:
     """Medians over `repeats` rounds; each round times every kind once."""
     from ..device import find_device
-    from ..pipeline import TILE, Pipeline
+    from ..inference.pipeline import TILE, Pipeline
 
     capacities = (1, 4) if find_device(device).type == "cpu" else (16, 64)
     kinds = [(p, c, *_calls(Pipeline(bundle, device, p, c))) for p in ("fp32", "bf16") for c in capacities]
@@ -72,8 +72,8 @@ def _calls(pipeline: Any) -> tuple[Callable[[], None], Callable[[], None]]:
     """A full start and a full step of `pipeline` on noise."""
     import numpy as np
 
-    from ..pipeline import WIDE, Request
-    from ..scheduler import TileState
+    from ..inference.pipeline import WIDE, Request
+    from ..inference.scheduler import TileState
 
     pixels = [np.random.default_rng(i).random((WIDE, WIDE, 3), np.float32) for i in range(pipeline.capacity)]
     tiles = [TileState(0, i, slot=i) for i in range(pipeline.capacity)]

@@ -10,16 +10,17 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from .. import budgets as stage3
-from .. import checkpoint, search
-from ..batches import CAMERA, SOFT, Batches, gaussian
-from ..checkpoint import Bundle
+from ..data.crops import CAMERA, SOFT, Batches, gaussian
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import Budget
+from ..inference.seams import with_agreement
 from ..metrics.lpips import LPIPS
-from ..seams import with_agreement
-from .following import Follower
-from .running import Frame, by_first
+from ..models import bundle as checkpoint
+from ..models.bundle import Bundle
+from ..training import schedule_search as search
+from ..training.stages import controller as stage3
+from .launch import Frame, by_first
+from .progress import Follower
 
 Choice = TypeVar("Choice")
 CHECKED = 5  # of the best choices, for tile borders: each takes a minute

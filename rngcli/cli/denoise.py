@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .completing import formats, models
+from .completion import formats, models
 
 PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
 
@@ -136,7 +136,7 @@ def denoise(
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
     from .batch import run
-    from .settings import Settings
+    from .options import Settings
 
     settings = Settings(
         paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .completing import datasets, models
+from .completion import datasets, models
 
 PICTURES, METHODS, METRICS, MODEL, REPORT = "Pictures", "Methods", "Metrics", "Model and machine", "What it tells"
 
@@ -145,8 +145,8 @@ def compare(
     """The paired difference B − A of every score, with its 95 % interval."""
     from rich.console import Console
 
-    from ..report import read
-    from ..report.comparison import compare, terminal
+    from ..evaluation.report import read
+    from ..evaluation.report.comparison import compare, terminal
 
     Console().print(terminal(compare(read(a), read(b)), (a.stem, b.stem)))
 

@@ -15,17 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .. import __version__
-from ..checkpoint import load
-from ..datasets import Benchmark, clean_folder, named, paired, with_noise, write_submission
-from ..engine import Result
+from ..data import Benchmark, clean_folder, named, paired, with_noise, write_submission
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
 from ..evaluation import Evaluation, Plan, Sweep, methods
+from ..evaluation.report import Report, Row, form_of, terminal, write
+from ..evaluation.report.tables import as_json
 from ..images import read
+from ..inference.engine import Result
+from ..inference.pipeline import Pipeline
 from ..metrics.niqe import fit
-from ..pipeline import Pipeline
-from ..report import Report, Row, form_of, terminal, write
-from ..report.tables import as_json
-from ..scoring import Judge, Options
+from ..metrics.suite import Judge, Options
+from ..models.bundle import load
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import completing
+from . import completion as completing
 
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
 Name = Annotated[
@@ -22,8 +22,8 @@ Name = Annotated[
 @models.command("list")
 def list_models() -> None:
     """The shipped models: name, size in MB, SHA-256."""
-    from ..checkpoint import DEFAULT, file_hash
-    from ..shelf import available
+    from ..models.bundle import DEFAULT, file_hash
+    from ..models.model_zoo import available
 
     for path in available().values():
         mark = "  (default)" if path.stem == DEFAULT else ""
@@ -35,7 +35,7 @@ def show(name: Name = "rng-s") -> None:
     """Networks, process, budgets and provenance of a model, as JSON."""
     from dataclasses import asdict
 
-    from ..checkpoint import load
+    from ..models.bundle import load
 
     bundle = load(name)
     facts = {
@@ -53,9 +53,9 @@ def show(name: Name = "rng-s") -> None:
 @models.command()
 def verify(name: Name = "rng-s") -> None:
     """Load every weight, compare the file with its published SHA-256 (the .sha256 beside it), and run one tile."""
-    from ..checkpoint import file_hash, load
     from ..errors import ModelError
-    from ..pipeline import Pipeline, Request
+    from ..inference.pipeline import Pipeline, Request
+    from ..models.bundle import file_hash, load
 
     bundle = load(name)
     path = bundle.path or Path(name)
@@ -73,8 +73,8 @@ def import_nafnet(
     out: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="The bundle to write.")],
 ) -> None:
     """Make a bundle of a published NAFNet; use it with --detail 0, or train a generator on top."""
-    from ..checkpoint import Bundle, from_authors, save
     from ..errors import UsageError
+    from ..models.bundle import Bundle, from_authors, save
 
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", "name it so")
@@ -88,8 +88,8 @@ def import_nafnet(
 def _run_one_tile(pipeline, request) -> None:  # type: ignore[no-untyped-def]
     import numpy as np
 
-    from ..engine import Job, denoise
     from ..errors import ModelError
+    from ..inference.engine import Job, denoise
 
     grey = np.full((64, 64, 3), 0.5, np.float32)
     (result,) = denoise([Job("grey", grey)], pipeline, request)

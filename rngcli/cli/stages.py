@@ -10,23 +10,24 @@ from typing import Any
 
 import torch
 
-from .. import budgets as stage3
-from .. import checkpoint, search
-from ..batches import Batches, Photographs
-from ..checkpoint import Bundle
-from ..degrade import DegradeSpec
+from ..data.crops import Batches, Photographs
+from ..data.degrade import DegradeSpec
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import Interrupted, UsageError
 from ..metrics.lpips import LPIPS
+from ..models import bundle as checkpoint
+from ..models.bundle import Bundle
 from ..nets.nafnet import NAFNet, without_attention
-from ..perceptual import Perceptual
-from ..stages import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
-from ..task import Task
-from ..training import Trainer, TrainSpec
+from ..training import schedule_search as search
+from ..training.perceptual import Perceptual
+from ..training.stage import Task
+from ..training.stages import controller as stage3
+from ..training.stages.generate import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
+from ..training.trainer import Trainer, TrainSpec
 from .deciding import Deciding
-from .following import Follower
-from .running import Frame, PartDone
+from .launch import Frame, PartDone
+from .progress import Follower
 from .sources import photographs_of, real_pairs_of
 
 

@@ -102,8 +102,8 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
-    from ..training import TrainSpec
-    from .running import framed
+    from ..training.trainer import TrainSpec
+    from .launch import framed
     from .stages import Session
 
     with framed() as frame:
@@ -136,8 +136,8 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
-    from ..training import TrainSpec
-    from .running import framed
+    from ..training.trainer import TrainSpec
+    from .launch import framed
     from .stages import Session
 
     with framed() as frame:
@@ -163,8 +163,8 @@ def controller(
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
-    from ..training import TrainSpec
-    from .running import framed
+    from ..training.trainer import TrainSpec
+    from .launch import framed
     from .stages import Session
 
     with framed() as frame:

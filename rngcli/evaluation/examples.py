@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from ..datasets import Benchmark, Pair
-from ..pipeline import TILE
-from ..report import Picture
-from ..tiling import Axis, Grid
+from ..data import Benchmark, Pair
+from ..inference.pipeline import TILE
+from ..inference.tiling import Axis, Grid
+from .report import Picture
 
 LONGEST = 1024  # [px]; of larger pictures the centre is kept
 

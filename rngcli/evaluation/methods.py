@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from .. import baselines
-from ..engine import Job, Result, denoise
 from ..errors import UsageError
-from ..pipeline import Pipeline, Request
+from ..inference.engine import Job, Result, denoise
+from ..inference.pipeline import Pipeline, Request
+from . import baselines
 
 # Noisy pictures in, denoised ones out, one for one; σ on the 0-255 scale where it is known.
 Denoiser = Callable[[Iterable[Job], float | None], Iterator[Result]]

@@ -11,14 +11,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..datasets import Benchmark, Pair
-from ..engine import Job, Result
+from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..images import write_bytes
-from ..report import Case, Picture, Report, Row
-from ..scoring import Judge
+from ..inference.engine import Job, Result
+from ..metrics.suite import Judge
 from .examples import Examples
 from .methods import Method
+from .report import Case, Picture, Report, Row
 
 
 @dataclass(frozen=True)

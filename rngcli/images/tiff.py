@@ -16,14 +16,7 @@ from PIL import TiffImagePlugin
 from rngcli.errors import PictureError
 from rngcli.images import ifd, strips
 from rngcli.images.ifd import Directory, Field
-from rngcli.images.metadata import (
-    DENSITY_UNIT,
-    X_DENSITY,
-    Y_DENSITY,
-    Metadata,
-    density,
-    split_resources,
-)
+from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, density, split_resources
 from rngcli.images.model import (
     Depth,
     Encoding,

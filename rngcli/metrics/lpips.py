@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..atomic import whole
 from ..errors import EnvironmentFault, ModelError, PictureError, UsageError
-from ..whole import whole
 
 HEADS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 

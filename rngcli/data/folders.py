@@ -1,0 +1,133 @@
+"""Benchmarks from any folders: clean pictures with synthetic noise, and pairs matched by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import NoInputError, PictureError, UsageError
+from ..images import READABLE_SUFFIXES, read
+from .benchmark import Benchmark, Pair, awgn
+
+NOISY_WORDS = frozenset({"noisy", "real"})  # SIDD and others write NOISY and GT, PolyU and CC real and mean
+CLEAN_WORDS = frozenset({"clean", "gt", "mean"})
+
+
+def clean_folder(path: str | Path) -> list[Path]:
+    """All readable pictures below `path`, sorted. Raises NoInputError where there are none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise NoInputError(f"{folder} is no folder", "give a folder of pictures")
+    found = pictures(folder.rglob("*"))
+    if not found:
+        raise NoInputError(f"no pictures below {folder}", "rng reads JPEG, PNG, TIFF, WebP, AVIF and camera RAW")
+    return found
+
+
+def pictures(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that look like pictures, sorted, hidden files left out."""
+    return sorted(
+        p for p in paths if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+
+
+def with_noise(folder: str | Path, sigmas: Iterable[float]) -> list[Benchmark]:
+    """Any folder of clean pictures with white noise: one benchmark for each σ on the 0-255 scale."""
+    files = clean_folder(folder)
+    return [noisy_set(Path(folder).resolve().name, Path(folder), files, sigma) for sigma in sigmas]
+
+
+def noisy_set(name: str, folder: Path, files: Sequence[Path], sigma: float) -> Benchmark:
+    """Clean `files` of `folder` with white noise of one σ on the 0-255 scale."""
+    by_key = _keyed(folder, files)
+
+    def load(key: str) -> Pair:
+        pixels = _pixels(by_key[key])
+        return Pair(key, awgn(pixels, sigma), pixels)
+
+    protocol = (
+        f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, neither "
+        f"clipped nor rounded; PSNR on RGB over the clamped float output, mean over pictures"
+    )
+    return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
+
+
+def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchmark:
+    """Pictures of two folders (or of one) matched by name, whatever the suffix and words such as NOISY and GT.
+
+    What has no partner is named in `problems`; NoInputError where nothing matches.
+    """
+    pairs, problems = matched(Path(noisy), Path(clean))
+    return Benchmark(
+        name,
+        "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
+        tuple(pairs),
+        lambda key: _read_pair(key, *pairs[key]),
+        tuple(problems),
+        source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
+    )
+
+
+def matched(noisy: Path, clean: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """(noisy, clean) files of two folders, or of one, by what their names share; and a line for each without a partner.
+
+    NoInputError where nothing matches.
+    """
+    left, right = _sides(noisy, clean)
+    keys = sorted(left.keys() & right.keys())
+    if not keys:
+        raise NoInputError(f"no names match between {noisy} and {clean}", "pairs are matched by file name")
+    problems = [f"{path}: no partner in {clean}" for key, path in sorted(left.items()) if key not in right]
+    problems += [f"{path}: no partner in {noisy}" for key, path in sorted(right.items()) if key not in left]
+    return {key: (left[key], right[key]) for key in keys}, problems
+
+
+def _pixels(path: Path) -> np.ndarray:
+    try:
+        return read(path).pixels
+    except PictureError as error:
+        raise PictureError(f"{path}: {error.cause}", error.remedy) from error
+
+
+def _read_pair(key: str, noisy: Path, clean: Path) -> Pair:
+    x, y = _pixels(noisy), _pixels(clean)
+    if x.shape != y.shape:
+        sizes = [f"{side.shape[1]}×{side.shape[0]}" for side in (x, y)]
+        raise PictureError(f"{noisy} is {sizes[0]} px but its truth is {sizes[1]} px", "give pairs of one size")
+    return Pair(key, x, y)
+
+
+def _sides(noisy: Path, clean: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Both sides by matching key; one folder for both is split by the words in the names."""
+    if noisy != clean:
+        return _matching(noisy, clean_folder(noisy)), _matching(clean, clean_folder(clean))
+    files = clean_folder(noisy)
+    sides = [[p for p in files if words & set(_words(p))] for words in (NOISY_WORDS, CLEAN_WORDS)]
+    return _matching(noisy, sides[0]), _matching(noisy, sides[1])
+
+
+def _matching(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files:
+        plain = "_".join(word for word in _words(path) if word not in NOISY_WORDS | CLEAN_WORDS) or path.stem.lower()
+        key = (path.relative_to(folder).parent / plain).as_posix()
+        if key in found:
+            raise UsageError(f"{found[key]} and {path} would both be {key!r}", "give each picture a name of its own")
+        found[key] = path
+    return found
+
+
+def _words(path: Path) -> list[str]:
+    return path.stem.lower().replace("-", "_").split("_")
+
+
+def _keyed(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """Files by their path below `folder` without the suffix, with it where two would be alike."""
+    whole = [path.relative_to(folder) for path in files]
+    bare = [path.with_suffix("").as_posix() for path in whole]
+    count = Counter(bare)
+    keys = [path.as_posix() if count[b] > 1 else b for path, b in zip(whole, bare, strict=True)]
+    return dict(zip(keys, files, strict=True))

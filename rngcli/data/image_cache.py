@@ -1,0 +1,140 @@
+"""Training pictures and pairs: decoded once, kept as bytes on the device, cropped and flipped there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import NoInputError, PictureError
+
+HELD_OUT = 32  # one file in so many is for validation only, chosen by its name
+
+Source = Path | tuple[Path, Path]  # a picture, or a pair: noisy, clean
+
+
+def is_held_out(source: Source) -> bool:
+    """Whether it belongs to the validation slice; depends on the clean picture's name alone, never on the folder."""
+    name = _files(source)[-1].name
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
+
+
+def large_enough(sources: Sequence[Source], crop: int) -> list[Source]:
+    """Those of at least `crop` px on each side, by their headers. Raises NoInputError where none is.
+
+    Raises PictureError for what is no picture, and for a pair whose sides differ in size.
+    """
+    with ThreadPoolExecutor(4) as threads:
+        sizes = list(threads.map(_size, sources))
+    found = [source for source, size in zip(sources, sizes, strict=True) if min(size) >= crop]
+    if not found:
+        cause = f"no picture of at least {crop}×{crop} px among {len(sources)}"
+        raise NoInputError(cause, "give larger ones, or a smaller --crop")
+    return found
+
+
+class Pool:
+    """Pictures of any size in one flat uint8 tensor; a batch of crops is a single gather, with no loader to wait for.
+
+    Pictures smaller than `crop` on a side are left out. A pair is a picture of six channels: noisy, then clean.
+    """
+
+    def __init__(self, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu") -> None:
+        sources = large_enough(sources, crop)
+        sizes = torch.tensor([_size(source) for source in sources])  # (P, 2)
+        ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0)
+        starts = ends - sizes[:, 0] * sizes[:, 1]
+        self.crop = crop
+        self.device = torch.device(device)
+        self.sizes, self.starts = sizes.to(device), starts.to(device)
+        self.pixels = torch.empty(int(ends[-1]), 3 * len(_files(sources[0])), dtype=torch.uint8, device=device)
+
+        def place(i: int) -> None:
+            self.pixels[starts[i] : ends[i]] = torch.from_numpy(_decode(sources[i])).to(device)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(place, range(len(sources))))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def megapixels(self) -> float:
+        return len(self.pixels) / 1e6
+
+    @property
+    def clean(self) -> Pool:
+        """Of pairs, the clean pictures alone, in the same memory."""
+        view = copy(self)
+        view.pixels = self.pixels[:, -3:]
+        return view
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """n crops from pictures drawn with equal chance, flipped and turned; (N, 3 or 6, crop, crop) in [0, 1]."""
+
+        def draw() -> Tensor:
+            return torch.rand(n, generator=rng, device=self.device)
+
+        which = (draw() * len(self)).long()
+        height, width = self.sizes[which].unbind(1)
+        top = (draw() * (height - self.crop + 1)).long()
+        left = (draw() * (width - self.crop + 1)).long()
+        side = torch.arange(self.crop, device=self.device)
+        y, x = self._turned(side, (draw() * 8).long())
+        index = self.starts[which, None, None] + (top[:, None, None] + y) * width[:, None, None]
+        index = index + left[:, None, None] + x
+        return self.pixels[index].permute(0, 3, 1, 2).float() / 255
+
+    def _turned(self, side: Tensor, symmetry: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (N, crop, crop) of the square under each of its 8 symmetries (flips and quarter turns)."""
+        last = len(side) - 1
+        bits = symmetry[:, None, None]
+        y = side[None, :, None].expand(len(symmetry), -1, len(side))
+        x = side[None, None, :].expand(len(symmetry), len(side), -1)
+        y, x = torch.where(bits & 1 == 1, x, y), torch.where(bits & 1 == 1, y, x)
+        y = torch.where(bits & 2 == 2, last - y, y)
+        x = torch.where(bits & 4 == 4, last - x, x)
+        return y, x
+
+
+def _files(source: Source) -> tuple[Path, ...]:
+    return (source,) if isinstance(source, Path) else source
+
+
+def _size(source: Source) -> tuple[int, int]:
+    """(height, width), by the header."""
+    sizes = []
+    for path in _files(source):
+        with _opened(path) as picture:
+            sizes.append((picture.height, picture.width))
+    if sizes[0] != sizes[-1]:
+        noisy, clean = (f"{width}×{height}" for height, width in sizes)
+        cause = f"{_files(source)[0]} is {noisy} px but its truth is {clean} px"
+        raise PictureError(cause, "give pairs of one size")
+    return sizes[0]
+
+
+def _decode(source: Source) -> np.ndarray:
+    """(H·W, 3 or 6) uint8."""
+    sides = []
+    for path in _files(source):
+        with _opened(path) as picture:
+            sides.append(np.array(picture.convert("RGB")))
+    return np.concatenate(sides, axis=2).reshape(-1, 3 * len(sides))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{path} cannot be decoded ({error})", "leave it out") from error

@@ -1,0 +1,126 @@
+"""Rows, one a picture and method, and what follows from them: means with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...metrics.suite import Metric
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set at one noise level, with the protocol that makes its numbers comparable."""
+
+    name: str
+    protocol: str
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture by one method; a score that could not be had is None."""
+
+    case: str
+    method: str
+    key: str
+    scores: Mapping[str, float | None]
+    megapixels: float
+    seconds: float  # of denoising alone: no reading, no measuring
+    evaluations: float  # of the generator, mean over tiles
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture kept for the eye: one method's output (or "noisy", "clean") as a data URI, with its step map.
+
+    columns and rows are the tiles' borders [px], starts in [0, 1] how far in the noise each tile began, as a share of
+    the fullest budget's; all empty where nothing was generated.
+    """
+
+    case: str
+    key: str
+    method: str
+    width: int
+    height: int
+    uri: str
+    columns: Sequence[int] = ()
+    rows: Sequence[int] = ()
+    starts: Sequence[Sequence[float]] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one evaluation found. `problems` are pictures that failed, `notes` what else a reader must know."""
+
+    title: str
+    cases: tuple[Case, ...]
+    methods: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method on one case; estimates are None where no picture has the score."""
+
+    case: str
+    method: str
+    pictures: int
+    scores: Mapping[str, Estimate | None]
+    evaluations: float
+    seconds_per_megapixel: float
+
+
+def bootstrap(values: Iterable[float | None], seed: int = 0) -> Estimate | None:
+    """The mean of `values` and its percentile interval from 2000 resamples; None entries do not count."""
+    known = np.array([v for v in values if v is not None], dtype=np.float64)
+    if not len(known):
+        return None
+    chosen = np.random.default_rng(seed).integers(0, len(known), (RESAMPLES, len(known)))
+    low, high = np.percentile(known[chosen].mean(axis=1), [2.5, 97.5])
+    return Estimate(float(known.mean()), float(low), float(high), len(known))
+
+
+def summarise(report: Report) -> list[Summary]:
+    """One summary for each case and method that has rows, in the report's order."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in report.rows:
+        groups.setdefault((row.case, row.method), []).append(row)
+    ordered = [(case.name, method) for case in report.cases for method in report.methods]
+    return [_summary(*pair, groups[pair], report.metrics) for pair in ordered if pair in groups]
+
+
+def _summary(case: str, method: str, rows: Sequence[Row], metrics: Sequence[Metric]) -> Summary:
+    return Summary(
+        case,
+        method,
+        len(rows),
+        {metric.key: bootstrap(row.scores.get(metric.key) for row in rows) for metric in metrics},
+        float(np.mean([row.evaluations for row in rows])),
+        sum(row.seconds for row in rows) / sum(row.megapixels for row in rows),
+    )
+
+
+def best(summaries: Sequence[Summary], metric: Metric) -> float | None:
+    """The best mean of `metric` among `summaries`, rounded as it is shown."""
+    means = [round(s.scores[metric.key].mean, metric.digits) for s in summaries if s.scores.get(metric.key)]  # type: ignore[union-attr]
+    return (max(means) if metric.better == "high" else min(means)) if means else None

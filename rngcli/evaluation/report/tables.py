@@ -1,0 +1,132 @@
+"""Reports for terminals, spreadsheets, documents and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ...errors import NoInputError
+from .model import Case, Estimate, Metric, Report, Row, Summary, best, summarise
+
+FORMAT = "rng-report-1"
+
+
+def shown(estimate: Estimate | None, metric: Metric, plus: str = "") -> str:
+    """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
+    if estimate is None:
+        return "n/a"
+    mean, low, high = (f"{v:{plus}.{metric.digits}f}" for v in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def terminal(report: Report) -> Group:
+    """One table a case, best means in bold, with protocol and provenance below."""
+    summaries = summarise(report)
+    parts: list[Table | Text] = []
+    for case in report.cases:
+        here = [s for s in summaries if s.case == case.name]
+        parts += [_rich_table(case, here, report.metrics), Text(case.protocol, style="dim")]
+    facts = " · ".join(f"{name} {value}" for name, value in report.provenance.items())
+    parts += [Text(note, style="yellow") for note in report.notes]
+    return Group(*parts, Text("[…] 95 % bootstrap interval of the mean", style="dim"), Text(facts, style="dim"))
+
+
+def _rich_table(case: Case, summaries: Sequence[Summary], metrics: Sequence[Metric]) -> Table:
+    table = Table(title=f"{case.name} · {case.pictures} pictures", title_justify="left", title_style="bold")
+    table.add_column("method", no_wrap=True)
+    for metric in metrics:
+        table.add_column(f"{metric.label} {'↑' if metric.better == 'high' else '↓'}", justify="right")
+    table.add_column("steps/tile", justify="right")
+    table.add_column("s/MP", justify="right")
+    for summary in summaries:
+        cells = [Text(text, style="bold" if top else "") for text, top in _cells(summary, summaries, metrics)]
+        table.add_row(summary.method, *cells, f"{summary.evaluations:.1f}", f"{summary.seconds_per_megapixel:.2f}")
+    return table
+
+
+def _cells(summary: Summary, among: Sequence[Summary], metrics: Sequence[Metric]) -> list[tuple[str, bool]]:
+    """Each metric's text, and whether its mean is the best of the case."""
+    cells = []
+    for metric in metrics:
+        estimate = summary.scores.get(metric.key)
+        top = estimate is not None and round(estimate.mean, metric.digits) == best(among, metric)
+        cells.append((shown(estimate, metric), top))
+    return cells
+
+
+def as_markdown(report: Report) -> str:
+    """The summary as tables, then protocol, provenance, notes and problems."""
+    lines = [f"# {report.title}", ""]
+    summaries = summarise(report)
+    for case in report.cases:
+        here = [s for s in summaries if s.case == case.name]
+        heads = [f"{m.label} {'↑' if m.better == 'high' else '↓'}" for m in report.metrics]
+        lines += [f"## {case.name}, {case.pictures} pictures", "", _row("method", *heads, "steps/tile", "s/MP")]
+        lines.append(_row("---", *["---:"] * (len(heads) + 2)))
+        for s in here:
+            cells = [f"**{text}**" if top else text for text, top in _cells(s, here, report.metrics)]
+            lines.append(_row(s.method, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
+        lines += ["", f"Protocol: {case.protocol}.", ""]
+    lines += ["[…] is the 95 % bootstrap interval of the mean.", ""]
+    lines += [f"- {metric.label}: {metric.protocol}" for metric in report.metrics]
+    lines += [f"- {name}: {value}" for name, value in report.provenance.items()]
+    for heading, texts in (("Notes", report.notes), ("Problems", report.problems)):
+        lines += ["", f"{heading}:", "", *(f"- {text}" for text in texts)] if texts else []
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def as_csv(report: Report) -> str:
+    """One line a row, scores in full precision, an empty field where there is none."""
+    sink = io.StringIO()
+    keys = [metric.key for metric in report.metrics]
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["case", "method", "picture", *keys, "evaluations", "seconds", "megapixels"])
+    for row in report.rows:
+        scores = [row.scores.get(key) for key in keys]
+        writer.writerow([row.case, row.method, row.key, *scores, row.evaluations, row.seconds, row.megapixels])
+    return sink.getvalue()
+
+
+def as_dict(report: Report) -> dict:
+    """The report without its pictures, and with its summary, for JSON."""
+    whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k != "pictures"}}
+    for key in ("cases", "metrics", "rows"):
+        whole[key] = [asdict(item) for item in whole[key]]
+    return {**whole, "provenance": dict(report.provenance), "summary": [asdict(s) for s in summarise(report)]}
+
+
+def as_json(report: Report) -> str:
+    """All but the pictures; `read` is its inverse."""
+    return json.dumps(as_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read(path: Path) -> Report:
+    """A report from its JSON. Raises NoInputError where the file is absent or something else."""
+    try:
+        stored = json.loads(path.read_text())
+        if stored["format"] != FORMAT:
+            raise ValueError(f"format {stored['format']!r}")
+        return Report(
+            stored["title"],
+            tuple(Case(**case) for case in stored["cases"]),
+            tuple(stored["methods"]),
+            tuple(Metric(**metric) for metric in stored["metrics"]),
+            tuple(Row(**row) for row in stored["rows"]),
+            stored["provenance"],
+            tuple(stored["problems"]),
+            tuple(stored["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NoInputError(f"{path} is no JSON report ({error})", "write one with `rng eval --report`") from error

@@ -1,0 +1,167 @@
+"""Where the tiles of a picture lie, what they see, and how they become a picture again: pure geometry (paper §3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import PictureError
+
+ONE = 2**24  # 1.0 in the canvas's fixed point: 256 times finer than a 16-bit picture, and int32 still holds ±128
+LIMIT = 64.0  # no tile of a picture in [0, 1] comes near it
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a grid: intervals of `size` px, each sharing `overlap` px with the next, over [0, length).
+
+    The row of intervals is centred, so both ends stick out alike, by half a stride or half a tile at most.
+    """
+
+    length: int
+    size: int
+    overlap: int
+    discard: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not 0 <= 2 * self.discard <= self.overlap < self.size:
+            raise ValueError(f"need length ≥ 1 and 0 ≤ 2·discard ≤ overlap < size: {self}")
+
+    @property
+    def stride(self) -> int:
+        return self.size - self.overlap
+
+    @property
+    def count(self) -> int:
+        return max(1, -((self.overlap - self.length) // self.stride))
+
+    def start(self, k: int) -> int:
+        """Where interval k begins [px]; negative where it sticks out."""
+        excess = self.count * self.stride + self.overlap - self.length
+        return k * self.stride - excess // 2
+
+    def indices(self, k: int, margin: int = 0) -> np.ndarray:
+        """The pixels that interval k sees, (size + 2·margin,) in [0, length), reflected as often as it takes.
+
+        A triangle wave, not `np.pad`: one formula for any length, 1 px included, and no padded copy.
+        """
+        at = np.arange(self.start(k) - margin, self.start(k) + self.size + margin)
+        period = max(2 * (self.length - 1), 1)
+        return np.minimum(at % period, -at % period)
+
+    def weights(self, k: int) -> np.ndarray:
+        """The share that interval k has in each of its pixels, (size,) in [0, 1].
+
+        It is what k takes over from its predecessor less what it hands over to its successor, so the sum over
+        all k telescopes to 1 whatever the ramp is.
+        """
+        at = np.arange(self.size)
+        taken = self._takeover(at) if k > 0 else np.ones(self.size)
+        handed = self._takeover(at - self.stride) if k < self.count - 1 else np.zeros(self.size)
+        return taken - handed
+
+    def emphasis(self, k: int, agreement: float) -> np.ndarray:
+        """What keeps the standard deviation of two textures of that correlation where they blend, (size,), 1 or more.
+
+        w·a + (1 − w)·b has the variance 1 − 2·w·(1 − w)·(1 − agreement), if a and b have 1.
+        """
+        w = self.weights(k)
+        return (1 - 2 * w * (1 - w) * (1 - agreement)) ** -0.5
+
+    def _takeover(self, at: np.ndarray) -> np.ndarray:
+        """0 in the first `discard` px of an overlap, 1 in the last, linear between them.
+
+        Linear where the paper averages: an average of two tiles that disagree has two edges of half the
+        difference, a ramp of 8 px has none above an eighth. In steps of 2⁻¹², so that the product of two
+        weights is a multiple of 2⁻²⁴, exact in float32.
+        """
+        ramp = self.overlap - 2 * self.discard
+        return np.rint(np.clip((2 * (at - self.discard) + 1) / max(2 * ramp, 1), 0, 1) * 2**12) / 2**12
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of size×size px over a height×width picture of at least 1×1, numbered row by row.
+
+    Where a tile lies depends on the picture's size alone. `discard` px at each inner side are seen by the
+    network but not used; at the picture's own border everything is used.
+    """
+
+    height: int
+    width: int
+    size: int = 256
+    overlap: int = 32
+    discard: int = 12
+
+    @property
+    def y(self) -> Axis:
+        return Axis(self.height, self.size, self.overlap, self.discard)
+
+    @property
+    def x(self) -> Axis:
+        return Axis(self.width, self.size, self.overlap, self.discard)
+
+    @property
+    def rows(self) -> int:
+        return self.y.count
+
+    @property
+    def cols(self) -> int:
+        return self.x.count
+
+    def __len__(self) -> int:
+        return self.rows * self.cols
+
+    def origin(self, i: int) -> tuple[int, int]:
+        """(y, x) of tile i's first pixel in the picture's coordinates [px]; negative where it sticks out."""
+        row, col = divmod(i, self.cols)
+        return self.y.start(row), self.x.start(col)
+
+    def crop(self, picture: np.ndarray, i: int, margin: int = 0) -> np.ndarray:
+        """What tile i sees of the picture, and `margin` px more on every side.
+
+        (H, W, C) -> (size + 2·margin, size + 2·margin, C); beyond the border, the picture's reflection.
+        """
+        row, col = divmod(i, self.cols)
+        return picture[self.y.indices(row, margin)[:, None], self.x.indices(col, margin)]
+
+    def window(self, i: int) -> np.ndarray:
+        """The weights of tile i, (size, size) float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
+        row, col = divmod(i, self.cols)
+        return np.outer(self.y.weights(row), self.x.weights(col)).astype(np.float32)
+
+    def emphasis(self, i: int, agreement: float) -> np.ndarray:
+        """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
+        row, col = divmod(i, self.cols)
+        return np.outer(self.y.emphasis(row, agreement), self.x.emphasis(col, agreement)).astype(np.float32)
+
+
+class Canvas:
+    """The picture that tiles are blended into, the same bit for bit in whatever order they arrive.
+
+    Sums of floats depend on their order; sums of integers do not. So each weighted tile is rounded once, to
+    multiples of 2⁻²⁴, and from there on only integers are added.
+    """
+
+    def __init__(self, grid: Grid, channels: int = 3) -> None:
+        self.grid = grid
+        self.missing = set(range(len(grid)))  # the tiles still to come; empty when the picture is whole
+        self._sum = np.zeros((grid.height, grid.width, channels), np.int32)
+
+    def add(self, i: int, tile: np.ndarray) -> None:
+        """Blend in tile i, (size, size, C) float32, once; PictureError where a value is not finite or absurd."""
+        if not np.abs(tile).max() < LIMIT:  # false for NaN too
+            raise PictureError("the model returned values that are no colours", "try --precision fp32 or another model")
+        self.missing.remove(i)
+        share = np.rint(self.grid.window(i)[..., None] * tile * ONE).astype(np.int32)
+        y, x = self.grid.origin(i)
+        top, left = max(y, 0), max(x, 0)
+        inside = share[top - y : self.grid.height - y, left - x : self.grid.width - x]
+        self._sum[top : y + self.grid.size, left : x + self.grid.size] += inside
+
+    def finish(self) -> np.ndarray:
+        """The blended picture, (H, W, C) float32, not clamped; ValueError while tiles are missing."""
+        if self.missing:
+            raise ValueError(f"{len(self.missing)} of {len(self.grid)} tiles are missing")
+        return np.multiply(self._sum, 1 / ONE, dtype=np.float32)

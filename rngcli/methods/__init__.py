@@ -1,0 +1,1 @@
+"""How a bundle restores a tile: networks and a process behind one contract."""

@@ -1,0 +1,1 @@
+"""How a bundle is made: one trainer, and a stage for each network."""

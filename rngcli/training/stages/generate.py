@@ -1,0 +1,209 @@
+"""The first two stages of training as data: what is learned from what (paper §3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...data.crops import Batches
+from ...device import channels_last, find_precision, placed
+from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
+from ...diffusion.schedule import Budget, ScheduleSpec
+from ...errors import UsageError
+from ...metrics.detail_ratio import spread, spread_by_texture
+from ...metrics.fidelity import psnr
+from ...nets.fusion import FusionNet
+from ...nets.nafnet import NAFNet, NAFNetSpec
+from ...nets.unet import UNet, UNetSpec
+from ..perceptual import LOOKS_UP_TO, Perceptual
+
+
+def mean_absolute(x: Tensor, y: Tensor) -> Tensor:
+    """Paper eq. 4 with p = 1."""
+    return (x - y).abs().mean()
+
+
+def root_mean_square(x: Tensor, y: Tensor) -> Tensor:
+    """Each crop's own root-mean-square error, averaged: its optimum is the mean, which is what PSNR asks for.
+
+    Not the mean of squares (paper eq. 4 with p = 2): strong noise would rule over weak.
+    """
+    return ((x - y).square().mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
+
+
+LOSSES = {"l1": mean_absolute, "rms": root_mean_square}
+
+
+class Reconstruct:
+    """Stage 1: NAFNet by a pixel loss on blindly degraded crops (paper eq. 4)."""
+
+    def __init__(self, spec: NAFNetSpec, batches: Batches, loss: str = "l1") -> None:
+        if loss not in LOSSES:
+            raise UsageError(f"unknown loss {loss!r}", f"use {' or '.join(LOSSES)}")
+        self.batches, self.distance = batches, LOSSES[loss]
+        self.net: nn.Module = placed(NAFNet(spec), batches.device)
+
+    def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
+        clean, noisy = self.batches.draw(rng)
+        return self.distance(forward(noisy).float(), clean)
+
+    @torch.no_grad()
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """PSNR at σ = 25 and 50, and for cameras' noise and for real pairs beside the input's [dB]."""
+        scores = {}
+        for name, (clean, noisy) in self.batches.examples(32).items():
+            restored = torch.cat([net(part) for part in noisy.split(8)])
+            scores[f"psnr_{name}"] = float(psnr(restored.clamp(0, 1), clean, data_range=1.0).mean())
+            if name in ("camera", "soft", "pairs"):
+                scores[f"input_{name}"] = float(psnr(noisy, clean, data_range=1.0).mean())
+        return scores
+
+    @torch.no_grad()
+    def samples(self, net: nn.Module) -> Tensor:
+        """x, r(x) and y beside one another."""
+        rows = [torch.stack([x, net(x), y], dim=1) for y, x in self.batches.examples(2).values()]
+        return torch.cat(rows)
+
+
+def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> float:
+    """σ_d of the residuals that `reconstruct` leaves, over 32 batches as training draws them."""
+    rng = torch.Generator(batches.device).manual_seed(1)
+    pairs = (batches.draw(rng) for _ in range(32))
+    return measure_sigma_d(torch.cat([clean - reconstruct(noisy) for clean, noisy in pairs]))
+
+
+# v's squared error is d̃_0's times 1/(1 − γ), without bound where there is hardly any noise left; this bounds it (the
+# idea of min-SNR weights, Hang et al. 2023).
+MOST_WEIGHT = 10.0
+# The share of crops that looks are learned on as a budget begins, without the residual in d_t. There its level is free
+# to mean something, and is made to: the noisier the beginning, the more looks count beside the error.
+BEGINNINGS = 0.75
+# Beside looks, the squared error counts as a share of what is missing, so that strong noise pays as many decibels for
+# them as weak noise does; where less than this is missing [σ_d²], as a share of this.
+LEAST_MISSING = 0.1
+
+
+# The levels that are learned, and the fullest budget until stage 3 knows better. From σ = 0.03: below, nothing is left
+# to learn. To 2.6: above, a residual of unit variance is drowned. Looks are learned where budgets begin.
+ERROR_ALONE = (ScheduleSpec(quietest=20, noisiest=900, crowding=2.0), Budget(1.5, 6))
+WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(LOOKS_UP_TO, 1))
+
+
+class Generate:
+    """Stage 2: the generator on the residuals that the frozen reconstruction leaves (paper eqs. 2 and 5).
+
+    With `prediction="eps"` the loss has the paper's p = 1; with "v", p = 2: the absolute error's optimum is the
+    conditional median, which shrinks a heavy-tailed residual towards zero, and detail is what would be lost.
+    `origin`: what the generator is made from: a trained one, whose weights it starts from; the spec of a UNet; or None
+    for a FusionNet that starts from the reconstruction's weights.
+    """
+
+    def __init__(
+        self,
+        origin: UNet | FusionNet | UNetSpec | None,
+        process: ProcessSpec,
+        nafnet: NAFNet,
+        batches: Batches,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        self.batches, self.perceptual = batches, perceptual
+        self.dtype = find_precision(batches.device)
+        self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
+        self.process = ResidualDiffusion(replace(process, sigma_d=sigma_d_of(self._reconstruct, batches)))
+        self.net: nn.Module = placed(self._generator(origin, nafnet), batches.device)
+
+    def _generator(self, origin: UNet | FusionNet | UNetSpec | None, nafnet: NAFNet) -> UNet | FusionNet:
+        sigma_d = self.process.spec.sigma_d  # this stage's own, whatever a trained generator had
+        if origin is None:
+            _, examples = self.batches.draw(torch.Generator(self.batches.device).manual_seed(1))
+            return FusionNet.from_reconstruction(nafnet, sigma_d, examples.to(nafnet.ending.weight.device))
+        if isinstance(origin, UNetSpec):
+            return UNet(origin)
+        if isinstance(origin, UNet):
+            net: UNet | FusionNet = UNet(origin.spec)
+        else:
+            net = FusionNet(replace(origin.spec, sigma_d=sigma_d))
+        net.load_state_dict(origin.state_dict())
+        return net
+
+    @torch.inference_mode()
+    def _reconstruct(self, noisy: Tensor) -> Tensor:
+        return self.nafnet(noisy)
+
+    def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
+        clean, noisy = self.batches.draw(rng)
+        r = self._reconstruct(noisy).clone()  # a normal tensor again, so that autograd may save it
+        d0 = (clean - r) / self.process.spec.sigma_d
+        gamma = self.process.spec.schedule.draw(len(d0), rng)
+        noise = channels_last(torch.randn(d0.shape, generator=rng, device=d0.device))
+        condition = self.net.condition(noisy, r)  # type: ignore[operator]
+        d_t = self.process.corrupt(d0, gamma, noise)
+        if self.process.spec.prediction == "eps":
+            return (forward(d_t, condition, gamma).float() - noise).abs().mean()
+        weight = (1 / (1 - gamma)).clamp(max=MOST_WEIGHT)
+        if self.perceptual:
+            begins = torch.rand(len(d0), generator=rng, device=rng.device) < BEGINNINGS
+            d_t = torch.where(begins[:, None, None, None], self.process.begin(gamma, noise), d_t)
+            weight = torch.where(begins, MOST_WEIGHT, weight)  # a budget begins only once, but all hangs on it
+        d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
+        loss = (d_hat - d0).square().mean(dim=(1, 2, 3))
+        if self.perceptual:
+            restored = r + self.process.spec.sigma_d * d_hat
+            loss = loss / d0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
+            loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, r, clean, rng)
+        return (weight * loss).mean()
+
+    @torch.no_grad()
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """After 6 evaluations from σ = 1.5, or one where looks are learned: the change in PSNR [dB], the
+        generated residual's spread over the true one's, also by texture; LPIPS over the reconstruction's.
+        """
+        scores, seen = {}, []
+        for name, (clean, noisy) in self.batches.examples(16).items():
+            r = self._reconstruct(noisy).clone()
+            d = self.process.spec.sigma_d * self._sample(net, noisy, r)
+            missing = clean - r
+            before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
+            scores[f"dpsnr_{name}"] = float(after - before)
+            scores[f"spread_{name}"] = spread(d, missing)
+            seen.append((d, missing, clean))
+            if self.perceptual:
+                distance = self.perceptual.lpips
+                scores[f"lpips_{name}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
+        by_texture = spread_by_texture(*(torch.cat(side) for side in zip(*seen, strict=True)))
+        return scores | {f"spread_{texture}": value for texture, value in by_texture.items()}
+
+    @torch.no_grad()
+    def samples(self, net: nn.Module) -> Tensor:
+        """x, r(x), r(x) with the generated residual, and y beside one another."""
+        rows = []
+        for y, x in self.batches.examples(2).values():
+            r = self._reconstruct(x).clone()
+            d = self.process.spec.sigma_d * self._sample(net, x, r)
+            rows.append(torch.stack([x, r, r + d, y], dim=1))
+        return torch.cat(rows)
+
+    def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor) -> Tensor:
+        condition = net.condition(noisy, r)  # type: ignore[operator]
+        rng = torch.Generator(noisy.device).manual_seed(2)
+        _, fullest = WITH_LOOKS if self.perceptual else ERROR_ALONE
+        plan = fullest.plan(self.process.spec.last, fullest.evaluations)
+
+        def draw() -> Tensor:
+            return channels_last(torch.randn(noisy.shape, generator=rng, device=noisy.device))
+
+        return sample(self.process, lambda d_t, gamma: net(d_t, condition, gamma).float(), plan, draw)
+
+
+# The networks of each model size: what `--size` chooses from.
+SIZES: dict[str, tuple[NAFNetSpec, UNetSpec]] = {
+    "xs": (NAFNetSpec(8, (1, 1), 1, (1, 1)), UNetSpec(16, (1, 1), 1, (1, 1), embedding=32)),  # for trying things out
+    # the shipped one
+    "s": (NAFNetSpec(32, (1, 2, 2, 4), 1, (2, 1, 1, 1), attention=False), UNetSpec(64, (1, 1, 2), 1, (1, 1, 1))),
+    "m": (NAFNetSpec(), UNetSpec(96, (2, 2, 4), 2, (2, 2, 2))),  # NAFNet as its authors trained it on SIDD
+}
