@@ -71,7 +71,7 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
             help="Instead of each source's own.",
             autocompletion=formats,
             rich_help_panel=OUTPUT,
@@ -135,14 +135,15 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
+    from ..images import format_named
     from .batch import run
     from .options import Settings
 
     settings = Settings(
         paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
         detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
-        suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
-        raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map, dry_run=dry_run,
+        suffix=suffix, format=format_named(format), quality=quality, strip_metadata=strip_metadata,
+        max_pixels=max_pixels, raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map, dry_run=dry_run,
         reference=reference, report=report, log=log, json=json, quiet=quiet,
     )  # fmt: skip
     raise typer.Exit(run(settings))
