@@ -8,15 +8,9 @@ from typing import Annotated
 
 import typer
 
-from . import completion as completing
+from .options import DEFAULT_MODEL, ModelArgument
 
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME|FILE", help="A shipped model's name, or a bundle's path.", autocompletion=completing.models
-    ),
-]
 
 
 @models.command("list")
@@ -31,7 +25,7 @@ def list_models() -> None:
 
 
 @models.command()
-def show(name: Name = "rng-s") -> None:
+def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Networks, process, budgets and provenance of a model, as JSON."""
     from dataclasses import asdict
 
@@ -51,7 +45,7 @@ def show(name: Name = "rng-s") -> None:
 
 
 @models.command()
-def verify(name: Name = "rng-s") -> None:
+def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Load every weight, compare the file with its published SHA-256 (the .sha256 beside it), and run one tile."""
     from ..errors import ModelError
     from ..inference.pipeline import Pipeline, Request
