@@ -9,7 +9,8 @@ from PIL import Image
 
 from rngcli.data.degrade import SHARP, DegradeSpec, add_gaussian, degrade, only
 from rngcli.data.jpeg_sim import jpeg
-from rngcli.data.sensors import CameraSpec, add_camera_noise, reduce_noise
+from rngcli.data.noise_reduction import reduce_noise
+from rngcli.data.sensors import CameraSpec, add_camera_noise
 
 
 @pytest.fixture
@@ -105,8 +106,9 @@ def neighbours_alike(noise):
 def test_a_camera_takes_grain_from_the_noise_and_more_of_it_in_colour(photo):
     batch = (0.2 + 0.6 * photo).expand(64, -1, -1, -1)  # far from where noise would be clipped
     white = 0.02 * torch.randn(batch.shape, generator=generator())
-    assert torch.equal(reduce_noise(batch, batch, CameraSpec(), generator()), batch), "the picture itself stays"
-    left = reduce_noise(batch + white, batch, CameraSpec(), generator()) - batch
+    reduction = CameraSpec().grain, CameraSpec().blotch
+    assert torch.equal(reduce_noise(batch, batch, *reduction, generator()), batch), "the picture itself stays"
+    left = reduce_noise(batch + white, batch, *reduction, generator()) - batch
     light, colour = left.mean(1), left[:, 0] - left[:, 1]
     assert neighbours_alike(white.mean(1)).abs().max() < 0.1
     assert neighbours_alike(light).mean() > 0.2

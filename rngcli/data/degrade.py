@@ -43,7 +43,7 @@ class DegradeSpec:
     black: tuple[float, float] = (-0.1, 0.12)  # what becomes black; below 0: nothing does
     camera: CameraSpec = field(default_factory=CameraSpec)
     sensor: SensorSpec = field(default_factory=SensorSpec)
-    night: SensorSpec = field(default_factory=lambda: SensorSpec(exposure=(0.02, 0.25), photons=(12.0, 500.0)))
+    night: SensorSpec = field(default_factory=lambda: SensorSpec(exposure=(0.03, 0.25), photons=(15.0, 500.0)))
     film: FilmSpec = field(default_factory=FilmSpec)
     coarse: CoarseSpec = field(default_factory=CoarseSpec)
     jpeg: JpegSpec = field(default_factory=JpegSpec)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -30,62 +28,44 @@ def colour_matrices(n: int, rng: torch.Generator) -> Tensor:
     return torch.einsum("nk,kij->nij", weights, _CAMERA_TO_SRGB.to(rng.device))
 
 
-# --- tone: linear light in [0, 1] to display values in [0, 1], and back -----------------------------------------
+# --- tone: linear light in [0, 1] to display values in [0, 1], and back; all clip first ---------------------------
 
 
-@dataclass(frozen=True)
-class ToneCurve:
-    """Linear light to display values, and its inverse; both clip to [0, 1] first."""
-
-    name: str
-    display: Callable[[Tensor], Tensor]
-    linear: Callable[[Tensor], Tensor]
-
-
-def _gamma(light: Tensor) -> Tensor:
+def gamma(light: Tensor) -> Tensor:
     return light.clamp(1e-8, 1) ** (1 / 2.2)
 
 
-def _srgb(light: Tensor) -> Tensor:
+def srgb(light: Tensor) -> Tensor:
     """IEC 61966-2-1."""
     light = light.clamp(0, 1)
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=1e-8) ** (1 / 2.4) - 0.055)
 
 
-def _srgb_linear(x: Tensor) -> Tensor:
+def srgb_to_linear(x: Tensor) -> Tensor:
+    """Inverse of `srgb`."""
     x = x.clamp(0, 1)
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
-def to_display(light: Tensor) -> Tensor:
-    """Gamma 1/2.2, then the smoothstep tone curve 3v² − 2v³ (Brooks et al. 2019, §3)."""
-    v = _gamma(light)
+def smoothstep(light: Tensor) -> Tensor:
+    """Gamma 1/2.2, then the tone curve 3v² − 2v³ (Brooks et al. 2019, §3)."""
+    v = gamma(light)
     return v * v * (3 - 2 * v)
 
 
-def to_linear(x: Tensor) -> Tensor:
-    """Inverse of `to_display`: smoothstep inverted in closed form, then gamma 2.2."""
+def smoothstep_to_linear(x: Tensor) -> Tensor:
+    """Inverse of `smoothstep`, in closed form."""
     x = x.clamp(0, 1)
     return (0.5 - torch.sin(torch.asin(1 - 2 * x) / 3)) ** 2.2
 
 
-def _contrasty(light: Tensor) -> Tensor:
-    """Gamma 1/2.2, then v² / (v² + (1 − v)²), twice as steep in the middle as the gamma."""
-    v = _gamma(light)
-    return v**2 / (v**2 + (1 - v) ** 2)
+def contrasty(light: Tensor) -> Tensor:
+    """Gamma 1/2.2, then an S that keeps shadows more open than the smoothstep and is as steep in the middle."""
+    v = gamma(light) ** 1.5
+    return v / (v + (1 - gamma(light)) ** 1.5)
 
 
-def _contrasty_linear(x: Tensor) -> Tensor:
-    root, rest = x.clamp(0, 1).sqrt(), (1 - x.clamp(0, 1)).sqrt()
-    return (root / (root + rest)) ** 2.2
-
-
-TONE_CURVES = (
-    ToneCurve("smoothstep", to_display, to_linear),
-    ToneCurve("gamma", _gamma, lambda x: x.clamp(0, 1) ** 2.2),
-    ToneCurve("srgb", _srgb, _srgb_linear),
-    ToneCurve("contrasty", _contrasty, _contrasty_linear),
-)
+TONE_CURVES = (gamma, srgb, smoothstep, contrasty)
 
 # --- mosaic ----------------------------------------------------------------------------------------------------
 

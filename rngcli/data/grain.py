@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .jpeg_sim import jpeg, mix_colours, ycc
+from .jpeg_sim import compressed, jpeg, mix_colours, ycc
 from .random_fields import broad_field, chosen, gaussian_field, gaussian_lines, log_uniform, normal, one_of, uniform
 
 # --- film ------------------------------------------------------------------------------------------------------
@@ -44,12 +44,6 @@ def add_film_grain(clean: Tensor, spec: FilmSpec, rng: torch.Generator) -> Tenso
     level = (4 * clean * (1 - clean)).clamp(min=1e-4) ** uniform(n, *spec.shape, rng)
     noisy = clean + log_uniform(n, *spec.strength, rng) / 255 * (fog + (1 - fog) * level) * grain
     return compressed(noisy, spec.jpeg_share, spec.jpeg_quality, rng)
-
-
-def compressed(x: Tensor, share: float, quality: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """A share of the pictures as JPEG leaves them, the rest clipped."""
-    x = x.clamp(0, 1)
-    return torch.where(chosen(len(x), share, rng), jpeg(x, uniform(len(x), *quality, rng).floor()), x)
 
 
 # --- coarse ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .random_fields import chosen, uniform
+
 _LUMA = [
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
@@ -62,3 +64,11 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
     rgb = mix_colours(torch.cat([luma, chroma], dim=1), torch.linalg.inv(matrix))
     return (rgb / 255).clamp(0, 1)
+
+
+def compressed(x: Tensor, share: float, quality: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """A share of the pictures as JPEG leaves them, the rest clipped."""
+    x = x.clamp(0, 1)
+    if not share:
+        return x
+    return torch.where(chosen(len(x), share, rng), jpeg(x, uniform(len(x), *quality, rng)), x)

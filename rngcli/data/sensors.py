@@ -15,11 +15,13 @@ from .development import (
     colour_matrices,
     demosaic,
     mosaic,
-    to_display,
-    to_linear,
+    smoothstep,
+    smoothstep_to_linear,
+    srgb_to_linear,
 )  # fmt: skip
-from .jpeg_sim import jpeg, mix_colours, ycc
-from .random_fields import chosen, gaussian_blur, log_uniform, normal, one_of, uniform
+from .jpeg_sim import compressed, mix_colours
+from .noise_reduction import ReductionSpec, reduce_in_camera, reduce_noise
+from .random_fields import chosen, log_uniform, normal, one_of, uniform
 
 # --- daylight: unprocess, expose, mosaic, develop (Brooks et al. 2019; Guo et al. 2019) -------------------------
 
@@ -54,35 +56,18 @@ def add_camera_noise(clean: Tensor, spec: CameraSpec, rng: torch.Generator) -> T
     matrix = colour_matrices(n, rng)
     gains = torch.cat([uniform(n, 1.6, 2.4, rng), torch.ones(n, 1, 1, 1, device=rng.device),
                        uniform(n, 1.4, 1.9, rng)], dim=1)  # fmt: skip
-    sensor = mix_colours(to_linear(clean), torch.linalg.inv(matrix)).clamp(0, 1) / gains
+    sensor = mix_colours(smoothstep_to_linear(clean), torch.linalg.inv(matrix)).clamp(0, 1) / gains
     shot, read = _shot_and_read(n, spec, rng)
     noise = (sensor * shot + read).sqrt() * normal(sensor.shape, rng)
     half = n // 2 + (n % 2 and one_of((1, 1), rng))
     noise = torch.cat([bilinear(mosaic(noise[:half])), noise[half:]])
 
     def develop(light: Tensor) -> Tensor:
-        return to_display(mix_colours(light * gains, matrix))
+        return smoothstep(mix_colours(light * gains, matrix))
 
     noisy = (clean + develop(sensor + noise) - develop(sensor)).clamp(0, 1)
-    noisy = reduce_noise(noisy, clean, spec, rng)
-    with_jpeg = chosen(n, spec.jpeg_share, rng)
-    quality = uniform(n, *spec.jpeg_quality, rng)
-    return torch.where(with_jpeg, jpeg(noisy, quality), (noisy * 255).round() / 255)
-
-
-def reduce_noise(noisy: Tensor, clean: Tensor, spec: CameraSpec, rng: torch.Generator) -> Tensor:
-    """A camera's own noise reduction: the noise, not the picture, loses its fine grain, in colour more than in light.
-
-    What it leaves is coarse, and blotched in colour. A fifth of the pictures stay as they are, two fifths partly so.
-    """
-    n = len(clean)
-    matrix = ycc(n, clean.device)
-    noise = mix_colours(noisy - clean, matrix)
-    light, colour = (uniform(n, *sigma, rng) for sigma in (spec.grain, spec.blotch))
-    coarse = gaussian_blur(noise, torch.cat([light, colour, colour], dim=1), math.ceil(3 * spec.blotch[1]))
-    share = uniform(n, -0.5, 2.0, rng).clamp(0, 1)
-    left = mix_colours(noise + share * (coarse - noise), torch.linalg.inv(matrix))
-    return (clean + left).clamp(0, 1)
+    noisy = reduce_noise(noisy, clean, spec.grain, spec.blotch, rng)
+    return compressed((noisy * 255).round() / 255, spec.jpeg_share, spec.jpeg_quality, rng)
 
 
 # --- from day to night: photons that can be counted (Wei et al. 2020, §3; Zhang et al. 2021, §3.2) --------------
@@ -92,30 +77,32 @@ def reduce_noise(noisy: Tensor, clean: Tensor, spec: CameraSpec, rng: torch.Gene
 class SensorSpec:
     """A sensor that counts photons, and how its counts are developed. Ranges are plausible, not calibrated."""
 
-    exposure: tuple[float, float] = (0.02, 1.0)  # where the scene's white lies, of full scale; log-uniform
-    photons: tuple[float, float] = (20.0, 5000.0)  # electrons of the scene's white; log-uniform
-    read: tuple[float, float] = (0.7, 6.0)  # σ [electrons], log-uniform
+    exposure: tuple[float, float] = (0.03, 1.0)  # where the scene's white lies, of full scale; log-uniform
+    photons: tuple[float, float] = (30.0, 5000.0)  # electrons of the scene's white; log-uniform
+    read: tuple[float, float] = (0.7, 4.0)  # σ [electrons], log-uniform
     tail: tuple[float, float] = (-0.26, 0.14)  # Tukey's λ of the read noise: 0.14 is normal, below 0 is heavy-tailed
     rows: tuple[float, float] = (0.0, 0.5)  # σ of each row's own offset, of the read noise's; of columns a third
     hot: tuple[float, float] = (1e-6, 3e-4)  # share of the samples that are hot, log-uniform
     bits: tuple[int, int] = (10, 14)
     black_share: float = 0.6  # of the pictures whose noise is clipped at black before the development
     # How far the development makes up for the exposure, clipped to [0, 1]: 0 leaves the picture dark.
-    brightened: tuple[float, float] = (-0.8, 1.2)
+    brightened: tuple[float, float] = (-0.6, 1.2)
     mosaic_share: float = 0.8  # the rest is binned or downscaled
-    sharpened_share: float = 0.4
-    reduced_share: float = 0.6
-    reduction: CameraSpec = field(default_factory=CameraSpec)  # its grain and blotch
+    reduction: ReductionSpec = field(default_factory=ReductionSpec)
+    jpeg_share: float = 0.5
+    jpeg_quality: tuple[int, int] = (60, 100)
 
 
 def expose(clean: Tensor, spec: SensorSpec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """sRGB (N, 3, H, W) in [0, 1] -> (what the scene would be without noise, the noisy picture), developed alike.
 
-    Photons are counted by a true Poisson draw; read noise, row and column offsets and hot pixels are added, the sum
-    is rounded to the sensor's bits and, mostly, clipped at black, before it is developed. A scene that is left
-    dark has a dark truth. A picture that was sharpened has a truth that was sharpened too: only noise is to go.
+    The scene's light is the picture's by the sRGB curve, whatever curve develops it: the inverse of a steep one would
+    make the picture's own faint noise strong in a dark truth. Photons are counted by a true Poisson draw; read noise,
+    row and column offsets and hot pixels are added, the sum is rounded to the sensor's bits and, mostly, clipped at
+    black, before it is developed, reduced in the camera and perhaps compressed. A scene that is left dark has a dark
+    truth, and a picture that is sharpened a sharpened one.
     """
-    n, curve = len(clean), TONE_CURVES[one_of([1] * len(TONE_CURVES), rng)]
+    n, display = len(clean), TONE_CURVES[one_of([1] * len(TONE_CURVES), rng)]
     matrix = colour_matrices(n, rng)
     gains = torch.cat([uniform(n, 1.2, 2.6, rng), torch.ones(n, 1, 1, 1, device=rng.device),
                        uniform(n, 1.2, 2.6, rng)], dim=1)  # fmt: skip
@@ -123,13 +110,14 @@ def expose(clean: Tensor, spec: SensorSpec, rng: torch.Generator) -> tuple[Tenso
     lift = exposure ** -uniform(n, *spec.brightened, rng).clamp(0, 1)
     # Who brightens a picture by four stops has more light to begin with.
     photons = log_uniform(n, *spec.photons, rng) * (lift * exposure / exposure.sqrt()).clamp(min=1)
-    light = mix_colours(curve.linear(clean), torch.linalg.inv(matrix)).clamp(0, 1) / gains
+    light = mix_colours(srgb_to_linear(clean), torch.linalg.inv(matrix)).clamp(0, 1) / gains
     noise = _noise(light, photons, exposure, spec, rng)
 
     def develop(light: Tensor) -> Tensor:
-        return curve.display(mix_colours(light * gains * exposure * lift, matrix))
+        return display(mix_colours(light * gains * exposure * lift, matrix))
 
-    return _finish(develop(light), develop(light + noise), spec, rng)
+    clean, noisy = reduce_in_camera(develop(light), develop(light + noise), spec.reduction, rng)
+    return clean, compressed(noisy, spec.jpeg_share, spec.jpeg_quality, rng)
 
 
 def _noise(light: Tensor, photons: Tensor, exposure: Tensor, spec: SensorSpec, rng: torch.Generator) -> Tensor:
@@ -174,18 +162,3 @@ def _hot(shape: torch.Size, share: tuple[float, float], rng: torch.Generator) ->
     p = log_uniform(shape[0], *share, rng)
     u = torch.rand(shape, generator=rng, device=rng.device)
     return torch.where(u < p, u / p, 0.0)
-
-
-def _finish(clean: Tensor, noisy: Tensor, spec: SensorSpec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """In-camera noise reduction, then sharpening of both sides."""
-    n = len(clean)
-    reduced = chosen(n, spec.reduced_share, rng)
-    noisy = torch.where(reduced, reduce_noise(noisy, clean, spec.reduction, rng), noisy)
-    sharpened = chosen(n, spec.sharpened_share, rng) * uniform(n, 0.2, 1.5, rng)
-    radius = uniform(n, 0.5, 1.5, rng)
-    return tuple(sharpen(x, sharpened, radius) for x in (clean, noisy))  # type: ignore[return-value]
-
-
-def sharpen(x: Tensor, amount: Tensor, sigma: Tensor) -> Tensor:
-    """An unsharp mask: `amount` (N, 1, 1, 1) of what a Gaussian blur of `sigma` [px], at most 1.5, takes away."""
-    return (x + amount * (x - gaussian_blur(x, sigma, 5))).clamp(0, 1)
