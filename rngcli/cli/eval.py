@@ -38,11 +38,20 @@ def measure(
         typer.Option(metavar="NOISY CLEAN", help="Two folders, matched by name.", rich_help_panel=PICTURES),
     ] = None,
     clean: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Clean pictures; needs --sigma.", rich_help_panel=PICTURES)
+        Path | None,
+        typer.Option(metavar="DIR", help="Clean pictures; needs --sigma or --noise.", rich_help_panel=PICTURES),
     ] = None,
     sigma: Annotated[
         str,
         typer.Option(metavar="S,S,…", help="White noise, on the 0-255 scale: 15,25,50.", rich_help_panel=PICTURES),
+    ] = "",
+    noise: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,…",
+            help="awgn | awgn8 (as 8-bit files), both with --sigma | night | film | coarse | jpeg | bands.",
+            rich_help_panel=PICTURES,
+        ),
     ] = "",
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the first N of a set.", rich_help_panel=PICTURES)
@@ -128,8 +137,8 @@ def measure(
     from .measuring import Settings, run
 
     settings = Settings(
-        dataset=dataset, root=root, pairs=pairs, clean=clean, sigma=sigma, limit=limit, crop=crop, method=method,
-        detail=detail, max_steps=max_steps, seed=seed, metric=metric, lpips_weights=lpips_weights,
+        dataset=dataset, root=root, pairs=pairs, clean=clean, sigma=sigma, noise=noise, limit=limit, crop=crop,
+        method=method, detail=detail, max_steps=max_steps, seed=seed, metric=metric, lpips_weights=lpips_weights,
         lpips_download=lpips_download, niqe_model=niqe_model, model=model, device=device, precision=precision,
         batch_size=batch_size, reports=tuple(report or ()), examples=examples, submission=submission, json=json,
         quiet=quiet,

@@ -37,6 +37,7 @@ class Settings:
     pairs: tuple[Path, Path] | None = None
     clean: Path | None = None
     sigma: str = ""
+    noise: str = ""
     limit: int | None = None
     crop: int | None = None
     method: str = "rng"
@@ -152,15 +153,13 @@ def _benchmarks(settings: Settings) -> list[Benchmark]:
         raise UsageError("say what to measure on, once", "--dataset NAME, --pairs NOISY CLEAN or --clean DIR --sigma S")
     sigmas = _numbers("--sigma", settings.sigma, float) if settings.sigma else ()
     if settings.dataset is not None:
-        return named(settings.dataset, settings.root, sigmas)
+        return named(settings.dataset, settings.root, sigmas, _words(settings.noise))
     if settings.pairs is not None:
-        if sigmas:
-            raise UsageError("--pairs have noise of their own", "leave out --sigma")
+        if sigmas or settings.noise:
+            raise UsageError("--pairs have noise of their own", "leave out --sigma and --noise")
         return [paired(*settings.pairs)]
-    if not sigmas:
-        raise UsageError("clean pictures need noise", "say how much: --sigma 15,25,50")
     assert settings.clean is not None
-    return with_noise(settings.clean, sigmas)
+    return with_noise(settings.clean, sigmas, _words(settings.noise) or ("awgn",))
 
 
 def _provenance(settings: Settings, opened: list[Pipeline]) -> dict[str, str]:
