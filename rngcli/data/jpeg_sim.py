@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from .random_fields import chosen, uniform
 
-_LUMA = [
+LUMA = [
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
     72, 92, 95, 98, 112, 100, 103, 99,
 ]  # fmt: skip
-_CHROMA = [
+CHROMA = [
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
     99, 99, 99, *[99] * 32,
 ]  # fmt: skip
@@ -42,12 +42,17 @@ def _dct_matrix(device: torch.device) -> Tensor:
     return basis.to(device)
 
 
+def quantisation(table: list[int], quality: Tensor) -> Tensor:
+    """The steps of an 8×8 table at each quality of 1 to 100, as libjpeg scales them: (N, 1, 1, 1) -> (N, 1, 8, 8)."""
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    steps = torch.tensor(table, dtype=quality.dtype, device=quality.device).view(1, 1, 8, 8)
+    return ((steps * scale + 50) / 100).floor().clamp(1, 255)
+
+
 def _quantise_plane(plane: Tensor, table: list[int], quality: Tensor) -> Tensor:
     """(N, 1, H, W) around zero on the 0–255 scale: to DCT blocks, rounded by the scaled table, and back."""
     n, _, h, w = plane.shape
-    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
-    steps = torch.tensor(table, dtype=plane.dtype, device=plane.device).view(1, 1, 8, 8)
-    steps = ((steps * scale + 50) / 100).floor().clamp(1, 255)[:, :, None, None]
+    steps = quantisation(table, quality)[:, :, None, None]
     dct = _dct_matrix(plane.device)
     blocks = plane.reshape(n, 1, h // 8, 8, w // 8, 8).transpose(3, 4)  # (N, 1, H/8, W/8, 8, 8)
     blocks = dct.T @ ((dct @ blocks @ dct.T / steps).round() * steps) @ dct
@@ -58,9 +63,9 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
     """What a baseline 4:2:0 JPEG of `quality` (N, 1, 1, 1) leaves of x (N, 3, H, W) in [0, 1]; H, W multiples of 16."""
     matrix = ycc(len(x), x.device)
     planes = mix_colours(x * 255, matrix)
-    luma = _quantise_plane(planes[:, :1] - 128, _LUMA, quality) + 128
+    luma = _quantise_plane(planes[:, :1] - 128, LUMA, quality) + 128
     chroma = F.avg_pool2d(planes[:, 1:], 2)
-    chroma = torch.cat([_quantise_plane(c, _CHROMA, quality) for c in chroma.split(1, dim=1)], dim=1)
+    chroma = torch.cat([_quantise_plane(c, CHROMA, quality) for c in chroma.split(1, dim=1)], dim=1)
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
     rgb = mix_colours(torch.cat([luma, chroma], dim=1), torch.linalg.inv(matrix))
     return (rgb / 255).clamp(0, 1)

@@ -79,9 +79,10 @@ def _unit_variance(sigma: Tensor, channels: int, radius: int) -> Tensor:
 
 
 def broad_field(shape: Sequence[int], cell: int, rng: torch.Generator) -> Tensor:
-    """Normal noise (N, C, H, W) of about unit variance whose blotches are `cell` px wide: coarse noise, enlarged."""
+    """Normal noise (N, C, H, W) of unit variance in the mean whose blotches are `cell` px wide: white, enlarged."""
     n, channels, height, width = shape
     small = normal((n, channels, height // cell + 3, width // cell + 3), rng)
     broad = F.interpolate(small, scale_factor=cell, mode="bicubic", align_corners=False)
     shift = cell * 3 // 2  # away from the border, where a cubic repeats its edge
-    return 1.36 * broad[..., shift : shift + height, shift : shift + width]
+    # Between its samples a cubic's weights have, squared, a sum of 0.857 in the mean, down and across.
+    return broad[..., shift : shift + height, shift : shift + width] / 0.857

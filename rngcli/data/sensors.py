@@ -143,7 +143,7 @@ def _noise(light: Tensor, photons: Tensor, exposure: Tensor, spec: SensorSpec, r
 def tukey(shape: torch.Size, shape_parameter: tuple[float, float], rng: torch.Generator) -> Tensor:
     """Tukey-lambda noise of unit variance, λ drawn per picture (Wei et al. 2020, §3.1)."""
     lam = uniform(shape[0], *shape_parameter, rng)
-    lam = torch.where(lam.abs() < 1e-3, 1e-3, lam)
+    lam = torch.where(lam.abs() < 0.02, 0.02, lam)  # at 0 both formulas divide by it
     p = torch.rand(shape, generator=rng, device=rng.device).clamp(1e-6, 1 - 1e-6)
     beta = (2 * torch.lgamma(lam + 1) - torch.lgamma(2 * lam + 2)).exp()
     variance = 2 / lam**2 * (1 / (1 + 2 * lam) - beta)
