@@ -109,6 +109,16 @@ def test_a_share_of_the_pictures_is_pushed_into_white_and_black_with_its_truth()
     assert 1 - white.mean().item() == pytest.approx(30 / 255 / (2 * np.pi) ** 0.5, rel=0.05), "half of it is clipped"
 
 
+def test_black_and_white_pictures_have_noise_that_all_colours_share(photo):
+    spec = only("awgn", sigma=(30, 30), clipped_share=0, grey_share=0.5)
+    clean, noisy = degrade(photo.expand(200, -1, -1, -1)[..., :32, :32], spec, generator())
+    grey = (clean[:, 0] == clean[:, 1]).flatten(1).all(dim=1)
+    assert grey.float().mean().item() == pytest.approx(0.5, abs=0.12)
+    noise = (noisy - clean)[grey]
+    assert torch.allclose(noise[:, 0], noise[:, 2], atol=1e-6)
+    assert noise.std().item() * 255 == pytest.approx(30 * (0.299**2 + 0.587**2 + 0.114**2) ** 0.5, rel=0.03)
+
+
 # --- random fields -----------------------------------------------------------------------------------------------
 
 
@@ -227,7 +237,7 @@ def test_a_noisy_jpeg_is_noise_before_compression_and_may_be_enlarged(photo):
 
 
 def bands(**changes):
-    plain = BandsSpec((10, 10), 0.0, (0, 0), (0, 0), (0, 0), tint=(0, 0), dark=(0, 0), sigma=(0, 0))
+    plain = BandsSpec((10, 10), 0.0, (0, 0), (0, 0), (0, 0), tint=(0, 0), dark=(0, 0), sigma=(0, 0), jpeg_share=0)
     return replace(plain, **changes)
 
 

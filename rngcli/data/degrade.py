@@ -20,11 +20,12 @@ from .grain import (
     add_film_grain,
     compress,
 )  # fmt: skip
+from .jpeg_sim import ycc
 from .random_fields import chosen, gaussian_blur, normal, uniform
 from .sensors import CameraSpec, SensorSpec, add_camera_noise, expose
 
 # Parts of a batch beside white noise; together 65 of 100.
-OTHERS = {"camera": 25, "sensor": 6, "night": 9, "film": 8, "coarse": 6, "jpeg": 5, "bands": 4, "none": 2}
+OTHERS = {"camera": 25, "sensor": 6, "night": 9, "film": 7, "coarse": 6, "jpeg": 5, "bands": 4, "none": 3}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class DegradeSpec:
     eight_bit_share: float = 0.85  # of the others'; the rest: 16 bits
     blur_share: tuple[float, float] = (0.2, 0.6)  # of the pictures with white, and with other noise
     blur: tuple[float, float] = (0.4, 1.6)  # σ [px]
+    grey_share: float = 0.07  # of all pictures: black and white, with noise that is the same in all colours
     levels_share: float = 0.2  # of all pictures: contrast spread until highlights blow out, and shadows drown
     gain: tuple[float, float] = (0.0, 1.5)  # [EV] at a gamma of 2.2
     black: tuple[float, float] = (-0.1, 0.12)  # what becomes black; below 0: nothing does
@@ -57,7 +59,7 @@ Pairs = tuple[Tensor, Tensor]  # (clean, noisy), (N, 3, H, W) in [0, 1] each
 # Each kind alone: a clean batch to (clean, noisy). The truth differs from what came in where the kind says so: a scene
 # that stays dark, a picture that was enlarged or sharpened.
 KINDS: dict[str, Callable[[Tensor, DegradeSpec, torch.Generator], Pairs]] = {
-    "awgn": lambda y, spec, rng: (y, _as_files(add_gaussian(y, spec.sigma, rng), spec.clipped_share, rng)),
+    "awgn": lambda y, spec, rng: (y, add_gaussian(y, spec.sigma, rng)),
     "camera": lambda y, spec, rng: (y, add_camera_noise(y, spec.camera, rng)),
     "sensor": lambda y, spec, rng: expose(y, spec.sensor, rng),
     "night": lambda y, spec, rng: expose(y, spec.night, rng),
@@ -79,9 +81,11 @@ def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Pairs:
     parts = []
     for kind, pictures in _dealt(clean, spec, rng):
         for some in pictures.split(AT_ONCE):
-            y = _blur(some, spec.blur_share[kind != "awgn"], spec.blur, rng)
+            white = kind == "awgn"
+            y = _blur(some, spec.blur_share[not white], spec.blur, rng)
             y, noisy = KINDS[kind](_spread_levels(y, spec, rng), spec, rng)
-            parts.append((y, noisy if kind == "awgn" else _as_files(noisy, spec.eight_bit_share, rng)))
+            y, noisy = _in_grey(y, noisy, spec.grey_share, rng)
+            parts.append((y, _as_files(noisy, spec.clipped_share if white else spec.eight_bit_share, rng)))
     clean, noisy = (torch.cat(side) for side in zip(*parts, strict=True))
     return clean, noisy
 
@@ -89,7 +93,9 @@ def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Pairs:
 def only(kind: str, **changes: object) -> DegradeSpec:
     """One kind of noise on sharp pictures as they are."""
     others = {} if kind == "awgn" else {kind: 1.0}
-    alone = DegradeSpec(gaussian_share=float(kind == "awgn"), others=others, blur_share=SHARP, levels_share=0.0)
+    alone = DegradeSpec(
+        gaussian_share=float(kind == "awgn"), others=others, blur_share=SHARP, levels_share=0, grey_share=0
+    )
     return replace(alone, **changes)  # type: ignore[arg-type]
 
 
@@ -128,6 +134,18 @@ def _spread_levels(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Te
     black = uniform(n, *spec.black, rng).clamp(min=0)
     spread = (clean - black) / (1 - black) * 2 ** (uniform(n, *spec.gain, rng) / 2.2)
     return torch.where(chosen(n, spec.levels_share, rng), spread.clamp(0, 1), clean)
+
+
+def _in_grey(clean: Tensor, noisy: Tensor, share: float, rng: torch.Generator) -> Pairs:
+    """A share of the pictures in black and white, their noise with them.
+
+    A network that knows only noise of its own in each colour takes what all three have in common for the picture.
+    """
+    if not share:
+        return clean, noisy
+    grey = chosen(len(clean), share, rng)
+    light = ycc(1, clean.device)[0, :1, :, None, None]  # (1, 3, 1, 1)
+    return tuple(torch.where(grey, (x * light).sum(dim=1, keepdim=True), x) for x in (clean, noisy))  # type: ignore[return-value]
 
 
 def add_gaussian(clean: Tensor, sigma: tuple[float, float], rng: torch.Generator) -> Tensor:

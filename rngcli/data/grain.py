@@ -24,7 +24,7 @@ class FilmSpec:
     fog: tuple[float, float] = (0.0, 0.35)  # what is left of it at black and white
     colour: tuple[float, float] = (0.0, 0.7)  # strength in colour, of that in light; a fifth is black-and-white film
     jpeg_share: float = 0.4
-    jpeg_quality: tuple[int, int] = (50, 100)
+    jpeg_quality: tuple[int, int] = (40, 100)
 
 
 def add_film_grain(clean: Tensor, spec: FilmSpec, rng: torch.Generator) -> Tensor:
@@ -57,7 +57,7 @@ class CoarseSpec:
     factor: tuple[float, float] = (1.2, 2.5)
     with_picture: float = 0.6  # the rest: coarse noise on a sharp picture
     jpeg_share: float = 0.3  # before the enlargement, and after it
-    jpeg_quality: tuple[int, int] = (50, 100)
+    jpeg_quality: tuple[int, int] = (40, 100)
     blotch: tuple[float, float] = (0.0, 8.0)  # σ of broad blotches in colour, of 255; in light a fifth
     blotch_width: tuple[int, ...] = (4, 8)  # [px]
 
@@ -142,6 +142,8 @@ class BandsSpec:
     tint: tuple[float, float] = (0.0, 1.0)  # how much the colours' bands differ
     dark: tuple[float, float] = (0.0, 0.9)  # how far the bands fade towards white
     sigma: tuple[float, float] = (0.0, 20.0)  # white noise, 0–255 scale
+    jpeg_share: float = 0.2
+    jpeg_quality: tuple[int, int] = (40, 100)
 
 
 def add_bands(clean: Tensor, spec: BandsSpec, rng: torch.Generator) -> Tensor:
@@ -156,7 +158,7 @@ def add_bands(clean: Tensor, spec: BandsSpec, rng: torch.Generator) -> Tensor:
     bands = bands + torch.where(turned, _ripple(clean.mT, spec, rng).mT, _ripple(clean, spec, rng))
     fade = 1 - uniform(n, *spec.dark, rng) * clean.mean(dim=1, keepdim=True)
     noise = uniform(n, *spec.sigma, rng) * normal(clean.shape, rng)
-    return (clean + (fade * bands + noise) / 255).clamp(0, 1)
+    return compressed(clean + (fade * bands + noise) / 255, spec.jpeg_share, spec.jpeg_quality, rng)
 
 
 def _lines(x: Tensor, spec: BandsSpec, rng: torch.Generator) -> Tensor:

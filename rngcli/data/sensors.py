@@ -90,7 +90,7 @@ class SensorSpec:
     mosaic_share: float = 0.8  # the rest is binned or downscaled
     reduction: ReductionSpec = field(default_factory=ReductionSpec)
     jpeg_share: float = 0.5
-    jpeg_quality: tuple[int, int] = (60, 100)
+    jpeg_quality: tuple[int, int] = (40, 100)
 
 
 def expose(clean: Tensor, spec: SensorSpec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
