@@ -47,7 +47,8 @@ class EvaluationPlan:
 class SetOptions:
     """On what: exactly one of `dataset` (below `root`), `pairs` (noisy, clean) and `clean`.
 
-    Clean pictures need noises, of `data.protocols` or white, and sigmas for the latter, on the 0-255 scale. limit: the first so many pictures. crop: centre crops of this side [px].
+    Clean pictures need noises, of `data.protocols` or white, and sigmas for the latter, on the 0-255 scale.
+    limit: the first so many pictures. crop: centre crops of this side [px].
     """
 
     dataset: str | None = None
