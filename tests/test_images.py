@@ -376,7 +376,7 @@ def test_output_suffix(suffix, format, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "format"), [("jpg", "jpeg"), ("TIF", "tiff"), (".heif", "heic"), ("jxl", "jxl"), ("gif", "gif"), (None, None)]
+    ("name", "format"), [("jpg", "jpeg"), ("TIF", "tiff"), (".heif", "heic"), ("gif", "gif"), (None, None)]
 )
 def test_a_format_may_be_named_by_a_suffix(name, format):
     assert images.format_named(name) == format
