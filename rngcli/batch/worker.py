@@ -138,7 +138,7 @@ class _Batch:
         except Exception as error:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
-        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=picture.notes)
+        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=self._notes(task, picture))
         for beside in (self._scored, self._mapped):
             try:
                 outcome = beside(outcome, result)
@@ -146,8 +146,11 @@ class _Batch:
                 outcome = replace(outcome, notes=(*outcome.notes, f"not {beside.__name__[1:]}: {_told(error)}"))
         return outcome
 
+    def _notes(self, task: Task, picture: images.Image) -> tuple[str, ...]:
+        return (*picture.notes, *images.losses(picture, _format(task, picture), self.files.write))
+
     def _put(self, task: Task, picture: images.Image, origin: Stamp) -> None:
-        format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
+        format = _format(task, picture)
         data = images.encode(picture, format, self.files.write)
         if task.fresh and os.path.lexists(task.target):
             raise PictureError(f"{task.target} has turned up since the run began", "use --overwrite to replace it")
@@ -205,6 +208,10 @@ class _Batch:
                 yield self.writing.popleft().result()
             except CancelledError:
                 continue
+
+
+def _format(task: Task, picture: images.Image) -> images.Format:
+    return images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
 
 
 def _told(error: BaseException) -> RngError:
