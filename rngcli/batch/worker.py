@@ -138,7 +138,8 @@ class _Batch:
         except Exception as error:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
-        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=self._notes(task, picture))
+        notes = self._notes(task, picture)
+        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=notes)
         for beside in (self._scored, self._mapped):
             try:
                 outcome = beside(outcome, result)
