@@ -38,11 +38,16 @@ _MAX_UNPACKED = 64 * 2**20  # bytes of a profile or a packet of XMP, far above a
 _LEVEL = 6
 
 
+_NO_END = (b"IEND", b"absent")
+
+
 def decode(data: bytes, options: ReadOptions) -> Image:
     """A PNG file as stored; palettes and 1, 2 or 4 bit greys become 8 bit pictures."""
     from imagecodecs import png_decode
 
     chunks = list(_chunks(data))
+    unended = chunks.pop() == _NO_END
+    chunks += [(b"IEND", b"")]
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise PictureError("a PNG without a header", "the file is damaged")
     width, height, bits, colour = struct.unpack_from(">IIBB", chunks[0][1])
@@ -56,6 +61,8 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         samples = _with_key(samples, key)
     metadata = _metadata(chunks, grey=colour in (0, 4))
     image = _image(samples, metadata)
+    if unended:
+        image = image.noted("the file ends without its end chunk: the picture is whole")
     if any(kind == b"caBX" for kind, _ in chunks):
         image = image.noted("its content credentials (C2PA) were left out")
     if colour == 3:
@@ -78,7 +85,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if kind == b"IEND":
             return
         at += 12 + size
-    raise PictureError("the file ends without an IEND chunk", "it is truncated")
+    yield _NO_END
 
 
 def _samples8(bare: bytes, key: bytes, colour: int) -> np.ndarray:
