@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import NoInputError, PictureError, UsageError
-from ..images import READABLE_SUFFIXES, read
+from ..images import FORMAT_OF_SUFFIX, read
+from ..images.walk import pictures_below
 from .benchmark import Benchmark, Pair, awgn
 
 NOISY_WORDS = frozenset({"noisy", "real"})  # SIDD and others write NOISY and GT, PolyU and CC real and mean
@@ -21,17 +22,11 @@ def clean_folder(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         raise NoInputError(f"{folder} is no folder", "give a folder of pictures")
-    found = pictures(folder.rglob("*"))
+    found = sorted(pictures_below(folder))
     if not found:
-        raise NoInputError(f"no pictures below {folder}", "rng reads JPEG, PNG, TIFF, WebP, AVIF and camera RAW")
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
+        raise NoInputError(f"no pictures below {folder}", f"rng reads {known} and camera RAW")
     return found
-
-
-def pictures(paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that look like pictures, sorted, hidden files left out."""
-    return sorted(
-        p for p in paths if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
 
 
 def with_noise(folder: str | Path, sigmas: Iterable[float]) -> list[Benchmark]:

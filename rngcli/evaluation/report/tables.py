@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ...errors import NoInputError
+from ..paired import PairedDifference
 from .model import Case, Estimate, Metric, Report, Row, Summary, best, summarise
 
 FORMAT = "rng-report-1"
 
 
-def shown(estimate: Estimate | None, metric: Metric, plus: str = "") -> str:
+def shown(estimate: Estimate | PairedDifference | None, metric: Metric, plus: str = "") -> str:
     """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
     if estimate is None:
         return "n/a"

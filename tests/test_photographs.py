@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from rngcli.cli.sources import photographs_of
+from rngcli.data.photographs import photographs_of
 from rngcli.errors import NoInputError
 from tests.tiny import clouds
 
