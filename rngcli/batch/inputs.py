@@ -97,6 +97,12 @@ def plan(
     return _without_collisions(tasks)
 
 
+def manifest_folder(tasks: Sequence[Task], out: Path) -> Path:
+    """Where the manifest of a run lies: OUT, or the folder of the single picture that OUT names."""
+    names_one = len(tasks) == 1 and tasks[0].target == out
+    return out.absolute().parent if names_one and not out.is_dir() else out
+
+
 def _expanded(source: Path) -> list[Path]:
     """A glob that no shell has expanded; anything else as it is."""
     if os.path.lexists(source):

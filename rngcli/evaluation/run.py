@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,44 +15,17 @@ from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..images import write_bytes
 from ..inference.engine import Job, Result
-from ..metrics.suite import Judge
 from .examples import Examples
-from .methods import Method
+from .methods import Column
+from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure. `examples` pictures of each case are kept for the eye."""
-
-    benchmarks: Sequence[Benchmark]
-    methods: Sequence[Method]
-    judge: Judge
-    examples: int = 3
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """Rows that a whole run gives."""
-        return len(self.methods) * sum(len(benchmark.keys) for benchmark in self.benchmarks)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be equal for rows of an earlier run to count in this one."""
-        return {
-            "sets": {b.name: [b.source, b.protocol] for b in self.benchmarks},
-            "metrics": [asdict(metric) for metric in self.judge.metrics],
-            "provenance": dict(self.provenance),
-        }
-
-
-# --- the run ---------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Evaluation:
     """One run of a plan. Pass `journal` to write every row down at once and to go on after a stop."""
 
-    plan: Plan
+    plan: EvaluationPlan
     journal: Path | None = None
     on_row: Callable[[Row], None] = lambda row: None
     on_problem: Callable[[str], None] = lambda problem: None
@@ -85,7 +58,7 @@ class Evaluation:
         if self.journal:
             self.journal.unlink(missing_ok=True)
 
-    def _measure(self, benchmark: Benchmark, method: Method, examples: Examples) -> None:
+    def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
         done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
         waiting: dict[str, Pair] = {}
         clock = _Clock()
@@ -98,7 +71,7 @@ class Evaluation:
             if self.on_output:
                 self.on_output(method.name, result)
             self._record(self._row(benchmark, method, pair, result, clock.lap()))
-            for picture in examples.of(pair, method.name, result.pixels, result.starts):
+            for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._write({"picture": asdict(picture)})
 
@@ -114,7 +87,7 @@ class Evaluation:
                     continue
             yield Job(key, pair.noisy)
 
-    def _row(self, benchmark: Benchmark, method: Method, pair: Pair, result: Result, seconds: float) -> Row:
+    def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
         scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim)
         for reason in reasons:
             if self.plan.judge.asked:

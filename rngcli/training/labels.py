@@ -13,9 +13,10 @@ from ..atomic import whole
 from ..data.crops import Batches
 from ..data.degrade import degrade
 from ..device import channels_last
+from ..methods.rng import rng_of, weights_hash
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
-from ..models.bundle import Bundle, weights_hash
+from ..models.bundle import Bundle
 from .distributed import Ranks
 from .sampler import Sampler
 
@@ -31,8 +32,9 @@ class Labels:
     """
 
     def __init__(self, file: Path, bundle: Bundle) -> None:
-        self.file, self.budgets = file, bundle.budgets
-        self.made_by = f"{weights_hash(bundle)} {bundle.process} {bundle.budgets}"
+        parts = rng_of(bundle)
+        self.file, self.budgets = file, parts.budgets
+        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets}"
         self.lpips = self.psnr = torch.zeros(0, CLASSES)
         if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
             self.lpips, self.psnr = table["lpips"], table["psnr"]

@@ -16,9 +16,10 @@ from ..data.training_data import TrainingData
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import UsageError
+from ..methods.rng import RnGParts, rng_of, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, kind_of
 from ..nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from ..nets.unet import UNetSpec
 from .host import Host
@@ -70,14 +71,14 @@ class Recipe:
         """Stage 1. A generator that is there already stays: a little more training leaves nearly the same residuals."""
         origin, batches = self._origin, self._loaded(data)
         torch.manual_seed(self.seed)
-        nafnet = _without_attention(origin.nafnet, batches) if origin else None
+        nafnet = _without_attention(rng_of(origin).nafnet, batches) if origin else None
         stage = Reconstruct(nafnet.spec if nafnet else SIZES[self.size][0], batches, loss)
         if nafnet:
             stage.net.load_state_dict(nafnet.state_dict())
 
         def into_bundle(average: Any) -> Bundle:
             before = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else origin
-            return replace(before, nafnet=average) if before else Bundle(average)
+            return with_rng(before, nafnet=average) if before else RnGParts(average).bundle()
 
         self._train("reconstruct", stage, spec, batches, into_bundle, {"loss": loss})
 
@@ -91,20 +92,21 @@ class Recipe:
         origin = self._origin
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
-        if origin and origin.generator and network not in origin.networks():
+        trained = rng_of(origin).generator if origin else None
+        if trained and network != kind_of(trained):
             raise UsageError(f"the generator of --from {self.origin} is no {network}", "leave out one of the two")
         loss = Perceptual(self._lpips(lpips), perceptual) if perceptual else None
         batches = self._loaded(data)
         before = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
         torch.manual_seed(self.seed)
         schedule, fullest = WITH_PERCEPTUAL if loss else ERROR_ALONE
-        begun = (origin.generator if origin else None) or (SIZES[self.size][1] if network == "unet" else None)
-        stage = Generate(begun, ProcessSpec(schedule=schedule), before.nafnet, batches, loss)
+        unet = SIZES[self.size][1] if network == "unet" else None
+        stage = Generate(trained or unet, ProcessSpec(schedule=schedule), rng_of(before).nafnet, batches, loss)
 
         def into_bundle(average: Any) -> Bundle:
             process = stage.process.spec
             budgets = ladder(fullest.start, fullest.evaluations, process.last)
-            return replace(before, generator=average, process=process, controller=None, budgets=budgets)
+            return with_rng(before, generator=average, process=process, controller=None, budgets=budgets)
 
         self._train("generate", stage, spec, batches, into_bundle, {"perceptual": perceptual})
 
@@ -122,7 +124,7 @@ class Recipe:
         stage = Control(net, labels, batches, sampler, self.host.listener.track)
 
         def into_bundle(average: Any) -> Bundle:
-            return choice.gain(replace(scheduled, controller=average))
+            return choice.gain(with_rng(scheduled, controller=average))
 
         self._train("controller", stage, replace(spec, ema=0.99), batches, into_bundle, {"patches": len(labels)})
 

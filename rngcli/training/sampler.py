@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor
 
-from ..device import channels_last, find_precision, placed
+from ..device import channels_last, find_precision, replica
 from ..diffusion.residual import ResidualDiffusion, sample
 from ..errors import ModelError
+from ..methods.rng import rng_of
 from ..models.bundle import Bundle
 
 
@@ -19,10 +19,10 @@ class Sampler:
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
-        dtype = find_precision(device)
-        self.nafnet = placed(deepcopy(bundle.nafnet), device, dtype)
-        self.generator = bundle.generator and placed(deepcopy(bundle.generator), device, dtype)
-        self.process = ResidualDiffusion(bundle.process)
+        dtype, parts = find_precision(device), rng_of(bundle)
+        self.nafnet = replica(parts.nafnet, device, dtype)
+        self.generator = parts.generator and replica(parts.generator, device, dtype)
+        self.process = ResidualDiffusion(parts.process)
 
     @torch.inference_mode()
     def reconstruct(self, noisy: Tensor) -> Tensor:

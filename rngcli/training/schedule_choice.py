@@ -12,10 +12,10 @@ from torch import Tensor
 from ..data.crops import CAMERA, SOFT, Batches, gaussian
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import Budget
-from ..inference.seams import with_agreement
+from ..methods.rng import rng_of, weights_hash, with_rng
 from ..metrics.lpips import LPIPS
-from ..models import bundle as checkpoint
 from ..models.bundle import Bundle
+from .agreement import with_agreement
 from .host import Listener
 from .sampler import Sampler
 from .schedule_search import MOST_TRIALS, Pairs, gains_of_choices, ranked, ranked_gains, search_schedule
@@ -37,7 +37,7 @@ class ScheduleChoice:
 
     def schedule(self, bundle: Bundle) -> Bundle:
         """The grid search over schedules, unless it has been made for these very networks."""
-        weights = checkpoint.weights_hash(bundle)
+        weights = weights_hash(bundle)
         if bundle.provenance.get("schedule", {}).get("weights") == weights:
             return bundle
         search = search_schedule(Sampler(bundle, self.batches.device), self.lpips, self._pairs(8))
@@ -55,7 +55,7 @@ class ScheduleChoice:
             self.listener.say(f"with the controller, gain {gain:g}: LPIPS ×{ratio:.3f}, PSNR {dpsnr:+.2f} dB")
 
         def with_gain(gain: float) -> Bundle:
-            return replace(bundle, process=replace(bundle.process, gain=gain))
+            return with_rng(bundle, process=replace(rng_of(bundle).process, gain=gain))
 
         _, bundle = self.seamless(ranked_gains(found), with_gain)
         facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
@@ -74,14 +74,15 @@ class ScheduleChoice:
         return tried[0]
 
     def _with_agreement(self, bundle: Bundle) -> tuple[Bundle, bool]:
-        """As in `seams`, which takes a minute, and once for each process: the controller has no part in it."""
-        asked = replace(bundle.process, agreement=1.0), bundle.budgets
+        """As in `agreement`, which takes a minute, and once for each process: the controller has no part in it."""
+        parts = rng_of(bundle)
+        asked = replace(parts.process, agreement=1.0), parts.budgets
         if asked not in self._known:
             self.listener.say("looking for tile borders, which takes a minute or so")
             found, seamless = with_agreement(bundle, self.device)
-            self._known[asked] = found.process.agreement, seamless
+            self._known[asked] = rng_of(found).process.agreement, seamless
         agreement, seamless = self._known[asked]
-        return replace(bundle, process=replace(bundle.process, agreement=agreement)), seamless
+        return with_rng(bundle, process=replace(parts.process, agreement=agreement)), seamless
 
     def _pairs(self, n: int) -> Pairs:
         """n held-out patches for each kind of noise that a schedule has to serve."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ...data.crops import Batches, gaussian
+from ...methods.rng import with_rng
 from ...metrics.lpips import LPIPS
 from ...models.bundle import Bundle, file_hash
 from ...training.host import Host
@@ -89,6 +90,6 @@ class Ablation:
             return without, 0.0
         if not isinstance(row.walk, str):
             return by_one_plan(sampler, row.walk)
-        budgets = ladder(FULL.start, FULL.evaluations, sampler.bundle.process.last)
-        sampler = Sampler(replace(sampler.bundle, budgets=budgets), self.batches.device)
+        budgets = ladder(FULL.start, FULL.evaluations, sampler.process.spec.last)
+        sampler = Sampler(with_rng(sampler.bundle, budgets=budgets), self.batches.device)
         return by_controller(sampler, self.trainings.controller(sampler.bundle), self.patches, row.walk == "fixed")

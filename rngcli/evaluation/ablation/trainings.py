@@ -12,8 +12,9 @@ import torch
 from ...data.crops import Batches
 from ...device import placed
 from ...errors import ModelError, UsageError
+from ...methods.rng import RnGParts, StepController, rng_of
 from ...metrics.lpips import LPIPS
-from ...models.bundle import Bundle, StepController
+from ...models.bundle import Bundle
 from ...nets.controller import Controller, ControllerSpec
 from ...training.host import Host
 from ...training.labels import Labels
@@ -102,16 +103,16 @@ class Trainings:
         schedule = PERCEPTUAL if variant.perceptual else PROCESS.schedule
         process = replace(PROCESS, prediction=variant.prediction, schedule=schedule)
         if variant.strategy == "reconstruct":
-            return Reconstruct(nafnet, self.batches), Bundle
+            return Reconstruct(nafnet, self.batches), lambda net: RnGParts(net).bundle()
         fusion = variant.condition == "fusion"
         unet = unet if fusion else replace(unet, condition=variant.condition)
         if variant.strategy in ("joint", "supervised"):
             joint = Joint((nafnet, unet), process, self.batches, variant.strategy == "supervised")
             return joint, joint.bundle
-        base: Any = before.bundle.nafnet if before else Grey()
+        base: Any = rng_of(before.bundle).nafnet if before else Grey()
         perceptual = Perceptual(self._needed_lpips, PERCEPTUAL_WEIGHT) if variant.perceptual else None
         stage = Generate(None if fusion else unet, process, base, self.batches, perceptual)
-        return stage, lambda net: Bundle(base, net, process=stage.process.spec)
+        return stage, lambda net: RnGParts(base, net, process=stage.process.spec).bundle()
 
     @property
     def _needed_lpips(self) -> LPIPS:

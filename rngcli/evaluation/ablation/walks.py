@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...diffusion.residual import ResidualDiffusion
 from ...diffusion.schedule import Budget, linear_plan
-from ...models.bundle import StepController
+from ...methods.rng import StepController, rng_of
 from ...training.sampler import Sampler
 from .patch_scores import LiteralStart, PatchSet
 from .rows import Linear
@@ -27,7 +27,7 @@ def without(patches: PatchSet, r: Tensor) -> Tensor:
 
 def by_one_plan(sampler: Sampler, walk: Budget | Linear) -> tuple[Residuals, float]:
     """The residuals of `walk`, and its evaluations."""
-    spec, process = sampler.bundle.process, sampler.process
+    spec, process = sampler.process.spec, sampler.process
     if isinstance(walk, Linear):
         process = (LiteralStart if walk.literal else ResidualDiffusion)(replace(spec, eta=0.0))
         plan = linear_plan(spec.schedule, LINEAR_STEPS, walk.budget)
@@ -40,7 +40,7 @@ def by_controller(
     sampler: Sampler, controller: StepController, sets: Sequence[PatchSet], fixed: bool
 ) -> tuple[Residuals, float]:
     """Each patch by its own budget; `fixed`: all by the one whose evaluations are nearest to those in the mean."""
-    spec, budgets = sampler.bundle.process, sampler.bundle.budgets
+    spec, budgets = sampler.process.spec, rng_of(sampler.bundle).budgets
     seen = {patches.sigma: controller.condition(patches.noisy, sampler.reconstruct(patches.noisy)) for patches in sets}
     chosen = {sigma: controller.budget(tiles).tolist() for sigma, tiles in seen.items()}
     spent = [budgets[k].evaluations for patches in sets for k in chosen[patches.sigma]]

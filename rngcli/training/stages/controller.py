@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from ...data.image_cache import Track, untracked
 from ...device import channels_last, placed
 from ...diffusion.schedule import Budget
 from ...errors import UsageError
-from ...models.bundle import Bundle, StepController
+from ...methods.rng import StepController, rng_of, with_rng
+from ...models.bundle import Bundle
 from ...nets.bands import BandController, BandSpec
 from ...nets.controller import Controller, ControllerSpec
 from ..labels import CLASSES, Labels, patches
@@ -43,7 +43,7 @@ def ladder(start: float, evaluations: int, last: float, lowest: float = 0.12) ->
 def as_found(bundle: Bundle, best: Trial) -> Bundle:
     """The bundle with the process and the budgets that a search's trial asks for."""
     budgets = ladder(best.setting.start, best.setting.evaluations, best.setting.last)
-    return replace(bundle, process=with_trial(bundle.process, best), budgets=budgets)
+    return with_rng(bundle, process=with_trial(rng_of(bundle).process, best), budgets=budgets)
 
 
 def controller_that_sees(what: str) -> StepController:
