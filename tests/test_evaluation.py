@@ -26,7 +26,7 @@ from rngcli.methods.rng import RnGParts
 from rngcli.metrics.suite import Judge, Options
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
-from tests.tiny import identity_bundle
+from tests.tiny import identity_bundle, random_bundle
 
 FIDELITY = Options(names=("psnr", "ssim"))
 
@@ -175,9 +175,8 @@ def test_scores_that_cannot_be_had_fail_only_where_they_were_named(
 
 
 def test_methods_multiply_with_details_and_budgets() -> None:
-    columns = methods(
-        ["input", "reconstruct", "rng", "fixed:20"], Sweep((0.5, 1.0), (10, 100)), lambda: object()  # type: ignore[arg-type,return-value]
-    )  # fmt: skip
+    sweep, bundle = Sweep((0.5, 1.0), (10, 100)), random_bundle()
+    columns = methods(["input", "reconstruct", "rng", "fixed:20"], sweep, lambda: Pipeline(bundle, "cpu"))
     assert [column.name for column in columns] == [
         "input", "reconstruct", "rng max=10 detail=0.5", "rng max=10 detail=1", "rng max=100 detail=0.5",
         "rng max=100 detail=1", "fixed:20 detail=0.5", "fixed:20 detail=1",
@@ -188,6 +187,8 @@ def test_methods_multiply_with_details_and_budgets() -> None:
     assert (requests["rng max=10 detail=1"].steps, requests["rng max=10 detail=1"].max_steps) == (None, 10)
     with pytest.raises(UsageError, match="no method is called 'fixed:x'"):
         methods(["fixed:x"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
+    with pytest.raises(UsageError, match=r"no method is called 'magic'.*rng, reconstruct"):
+        methods(["magic"], Sweep(), lambda: Pipeline(bundle, "cpu"))
     with pytest.raises(UsageError, match="asked for twice"):
         methods(["input", "input"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
 
