@@ -11,7 +11,8 @@ from pathlib import Path
 from ..device import find_device, find_precision
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..images import read
-from ..inference.pipeline import Pipeline, Request
+from ..inference.pipeline import Pipeline
+from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
 from . import worker
 from .inputs import Inputs, Outcome, Task

@@ -18,9 +18,10 @@ import torch
 from .. import images
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
-from ..inference.pipeline import TILE, Pipeline, Request
+from ..inference.pipeline import Pipeline
 from ..inference.step_map import step_map
 from ..inference.tiling import Grid
+from ..methods.contract import Frame, Request
 from .inputs import Outcome, Task
 from .manifest import Journal, Source, State, stamp
 from .report import as_json
@@ -67,7 +68,7 @@ def run(
     the next network call, but what was being written is finished, and all outcomes that are settled still come.
     """
     pipeline.require(request)
-    batch = _Batch(files, watch or Watch())
+    batch = _Batch(files, watch or Watch(), pipeline.frame)
     try:
         for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
@@ -92,8 +93,8 @@ class _Read:
 class _Batch:
     """The host's side of a run: what is being read, what is in flight, what is being written."""
 
-    def __init__(self, files: FileOptions, watch: Watch) -> None:
-        self.files, self.watch = files, watch
+    def __init__(self, files: FileOptions, watch: Watch, frame: Frame) -> None:
+        self.files, self.watch, self.frame = files, watch, frame
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
         self.reading: deque[tuple[Task, Future[_Read | None]]] = deque()
@@ -121,7 +122,7 @@ class _Batch:
                 continue
             picture = read.picture
             height, width = picture.pixels.shape[:2]
-            self.watch.begun(task, height * width / 1e6, len(Grid(height, width, TILE)))
+            self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
             self.flying[task.name] = (task, read)
             yield engine.Job(task.name, picture.pixels)
 
@@ -198,10 +199,9 @@ class _Batch:
         return scored(outcome, self.files, lambda: result.pixels)
 
     def _mapped(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
-        if not self.files.step_maps:
+        if not (self.files.step_maps and result.grid):
             return outcome
-        grid = Grid(result.pixels.shape[0], result.pixels.shape[1], TILE)
-        shown = images.Image(step_map(result.pixels, result.starts, grid))
+        shown = images.Image(step_map(result.pixels, result.starts, result.grid))
         path, journal = outcome.task.step_map(self.files.step_maps), self.files.map_journal
         if not (journal and read.source):
             images.write(path, shown)

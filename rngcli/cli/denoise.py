@@ -23,7 +23,7 @@ from .stdio import run_piped
 if TYPE_CHECKING:
     from ..batch.run import Batch
     from ..batch.worker import Score
-    from ..inference.pipeline import Request
+    from ..methods.contract import Request
     from .reporter import Reporter
 
 
@@ -181,7 +181,7 @@ def _format(name: str | None) -> Format | None:
 
 
 def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
-    from ..inference.pipeline import Request
+    from ..methods.contract import Request
 
     if steps == "auto":
         return Request(max_steps, None, detail, seed)

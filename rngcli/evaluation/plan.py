@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..inference.pipeline import Pipeline
 from ..metrics.suite import Judge, Options
 from ..models.bundle import load
-from .methods import Method, Sweep, methods
+from .methods import Column, Sweep, methods
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EvaluationPlan:
     """What to measure. `examples` pictures of each case are kept for the eye."""
 
     benchmarks: Sequence[Benchmark]
-    methods: Sequence[Method]
+    methods: Sequence[Column]
     judge: Judge
     examples: int = 3
     provenance: Mapping[str, str] = field(default_factory=dict)

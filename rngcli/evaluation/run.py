@@ -16,7 +16,7 @@ from ..errors import PictureError
 from ..images import write_bytes
 from ..inference.engine import Job, Result
 from .examples import Examples
-from .methods import Method
+from .methods import Column
 from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
 
@@ -58,7 +58,7 @@ class Evaluation:
         if self.journal:
             self.journal.unlink(missing_ok=True)
 
-    def _measure(self, benchmark: Benchmark, method: Method, examples: Examples) -> None:
+    def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
         done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
         waiting: dict[str, Pair] = {}
         clock = _Clock()
@@ -71,7 +71,7 @@ class Evaluation:
             if self.on_output:
                 self.on_output(method.name, result)
             self._record(self._row(benchmark, method, pair, result, clock.lap()))
-            for picture in examples.of(pair, method.name, result.pixels, result.starts):
+            for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._write({"picture": asdict(picture)})
 
@@ -87,7 +87,7 @@ class Evaluation:
                     continue
             yield Job(key, pair.noisy)
 
-    def _row(self, benchmark: Benchmark, method: Method, pair: Pair, result: Result, seconds: float) -> Row:
+    def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
         scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim)
         for reason in reasons:
             if self.plan.judge.asked:
