@@ -42,6 +42,7 @@ class BatchOptions:
     format: str | None = None
     files: worker.FileOptions = field(default_factory=worker.FileOptions)
     overwrite: bool = False
+    method: str | None = None  # one of the model's, None for its first
 
     @cached_property
     def digest(self) -> str:
@@ -54,6 +55,7 @@ class BatchOptions:
         generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
         return digest({
             "model": file_hash(resolve(self.model)),
+            **({"method": self.method} if self.method else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
@@ -65,7 +67,7 @@ class BatchOptions:
 
     def pipeline(self) -> Pipeline:
         """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity)
+        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method)
 
 
 class Batch:

@@ -17,7 +17,20 @@ from ..images import FORMAT_OF_SUFFIX, Format, ReadOptions, WriteOptions
 from ..signals import interruptible
 from . import completion
 from .operands import Operands
-from .options import DEFAULT_MODEL, OUTPUT, PROCESS, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
+from .options import (
+    DEFAULT_MODEL,
+    OUTPUT,
+    PROCESS,
+    REPORT,
+    BatchSize,
+    Debug,
+    Device,
+    MethodName,
+    Model,
+    Precision,
+    Quiet,
+    Seed,
+)
 from .stdio import run_piped
 
 if TYPE_CHECKING:
@@ -65,6 +78,7 @@ def denoise(
     ] = 1.0,
     seed: Seed = 0,
     model: Model = DEFAULT_MODEL,
+    method: MethodName = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
@@ -157,7 +171,9 @@ def denoise(
         read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
         files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
         request = _request(max_steps, steps, detail, seed)
-        options = BatchOptions(request, model, device, precision, batch_size or None, naming.format, files, overwrite)
+        options = BatchOptions(
+            request, model, device, precision, batch_size or None, naming.format, files, overwrite, method
+        )
         if operands.piped:
             raise typer.Exit(run_piped(operands, options, tell))
         inputs = operands.plan(naming, step_map)

@@ -49,11 +49,20 @@ def measure(
         typer.Option(metavar="NOISY CLEAN", help="Two folders, matched by name.", rich_help_panel=PICTURES),
     ] = None,
     clean: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Clean pictures; needs --sigma.", rich_help_panel=PICTURES)
+        Path | None,
+        typer.Option(metavar="DIR", help="Clean pictures; needs --sigma or --noise.", rich_help_panel=PICTURES),
     ] = None,
     sigma: Annotated[
         str,
         typer.Option(metavar="S,S,…", help="White noise, on the 0-255 scale: 15,25,50.", rich_help_panel=PICTURES),
+    ] = "",
+    noise: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,…",
+            help="awgn | awgn8 (as 8-bit files), both with --sigma | night | film | coarse | jpeg | bands.",
+            rich_help_panel=PICTURES,
+        ),
     ] = "",
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the first N of a set.", rich_help_panel=PICTURES)
@@ -139,7 +148,7 @@ def measure(
     if not all(0 <= share <= 1 for share in details):
         raise UsageError(f"--detail {detail} leaves [0, 1]", "0 is the reconstruction alone, 1 all detail")
     plan = open_plan(
-        SetOptions(dataset, root, pairs, clean, sigmas, limit, crop),
+        SetOptions(dataset, root, pairs, clean, sigmas, _words(noise), limit, crop),
         _words(method),
         Sweep(details, most, seed),
         ModelOptions(model, device, precision, batch_size or None),

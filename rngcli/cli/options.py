@@ -25,6 +25,12 @@ Model = Annotated[
         metavar="NAME|FILE", help="See `rng models list`.", autocompletion=completion.models, rich_help_panel=MODEL
     ),
 ]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="One of the model's methods; else its first: `rng models show`.", rich_help_panel=MODEL
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -16,6 +16,10 @@ class Process(Protocol):
 
     end: float
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+
     def corrupt(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
         """The state at `level` that x0 is hidden in."""
 

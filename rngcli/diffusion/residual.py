@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .process import Process
 from .schedule import ScheduleSpec
 
 
@@ -46,6 +47,10 @@ class ResidualDiffusion:
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
+
+    @property
+    def stochastic(self) -> bool:
+        return self.spec.eta > 0
 
     def corrupt(self, d0: Tensor, gamma: Tensor, noise: Tensor, noisy: Tensor | None = None) -> Tensor:
         """d_t = √γ d_0 + √(1 − γ) ε (eq. 2)."""
@@ -95,22 +100,22 @@ class ResidualDiffusion:
 
 
 def sample(
-    process: ResidualDiffusion,
+    process: Process,
     predict: Callable[[Tensor, Tensor], Tensor],
     plan: Sequence[float],
     draw: Callable[[], Tensor],
 ) -> Tensor:
     """d̂_0 of a whole batch that shares one plan, for training and searches.
 
-    predict(d_t, γ) -> network's answer; plan: levels γ, noisiest first; draw() -> (N, C, H, W) standard normal, asked
-    for once where the steps are deterministic (η = 0), else once more a step.
+    predict(d_t, level) -> network's answer; plan: levels, noisiest first; draw() -> (N, C, H, W) standard normal, asked
+    for once where the steps are deterministic, else once more a step.
     """
     noise = draw()
-    levels = [noise.new_full((len(noise),), gamma) for gamma in (*plan, process.end)]
+    levels = [noise.new_full((len(noise),), level) for level in (*plan, process.end)]
     d_t = process.begin(levels[0], noise) if plan else torch.zeros_like(noise)
-    for gamma, gamma_next in pairwise(levels):
-        noise = draw() if process.spec.eta > 0 else torch.zeros_like(noise)
-        d_t = process.step(d_t, predict(d_t, gamma), gamma, gamma_next, noise)
+    for level, after in pairwise(levels):
+        noise = draw() if process.stochastic else torch.zeros_like(noise)
+        d_t = process.step(d_t, predict(d_t, level), level, after, noise)
     return d_t
 
 

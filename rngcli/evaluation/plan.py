@@ -45,9 +45,10 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class SetOptions:
-    """On what: exactly one of `dataset` (below `root`), `pairs` (noisy, clean) and `clean`, which needs `sigmas`.
+    """On what: exactly one of `dataset` (below `root`), `pairs` (noisy, clean) and `clean`.
 
-    sigmas: white noise on the 0-255 scale. limit: the first so many pictures. crop: centre crops of this side [px].
+    Clean pictures need noises, of `data.protocols` or white, and sigmas for the latter, on the 0-255 scale.
+    limit: the first so many pictures. crop: centre crops of this side [px].
     """
 
     dataset: str | None = None
@@ -55,6 +56,7 @@ class SetOptions:
     pairs: tuple[Path, Path] | None = None
     clean: Path | None = None
     sigmas: tuple[float, ...] = ()
+    noises: tuple[str, ...] = ()
     limit: int | None = None
     crop: int | None = None
 
@@ -68,15 +70,13 @@ class SetOptions:
             remedy = "--dataset NAME, --pairs NOISY CLEAN or --clean DIR --sigma S"
             raise UsageError("say what to measure on, once", remedy)
         if self.dataset is not None:
-            return named(self.dataset, self.root, self.sigmas)
+            return named(self.dataset, self.root, self.sigmas, self.noises)
         if self.pairs is not None:
-            if self.sigmas:
-                raise UsageError("--pairs have noise of their own", "leave out --sigma")
+            if self.sigmas or self.noises:
+                raise UsageError("--pairs have noise of their own", "leave out --sigma and --noise")
             return [paired(*self.pairs)]
-        if not self.sigmas:
-            raise UsageError("clean pictures need noise", "say how much: --sigma 15,25,50")
         assert self.clean is not None
-        return with_noise(self.clean, self.sigmas)
+        return with_noise(self.clean, self.sigmas, self.noises or ("awgn",))
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class RnG:
         self.frame = Frame(agreement=parts.process.agreement)
         pictures = (3, self.frame.wide, self.frame.wide)
         self.holds: Mapping[str, tuple[int, ...]] = {"x": pictures, "r": pictures, STATE: pictures}  # x, r(x), d̃_t
-        self.end, self.stochastic = self.process.end, parts.process.eta > 0
+        self.end, self.stochastic = self.process.end, self.process.stochastic
         self.unit = parts.process.gain * parts.process.sigma_d
 
     @classmethod
