@@ -15,7 +15,7 @@ _MARKS = {
     ".json": re.compile(rb'\s*(\[\s*(\]|\{\s*"file":)|\{\s*"format": "rng-report-)'),
     ".csv": re.compile(rb"(file,source,output,status|case,method,picture),"),
     ".md": re.compile(rb"# rng eval"),
-    ".html": re.compile(rb"(?s).*<title>rng eval"),
+    ".html": re.compile(rb"(?s)<!doctype html>.*<title>rng eval"),
     ".png": re.compile(rb"(?s).*Software\0rng "),
     ".partial": re.compile(rb'\{"sets":'),
     ".npz": re.compile(rb"(?s)PK.*source\.npy"),
@@ -44,17 +44,18 @@ def check_place(path: Path, what: str) -> None:
         raise UsageError(f"{what} {path} is a folder", "name a file")
     if os.path.lexists(path) and not is_own(path):
         raise UsageError(f"{what} {path} exists and was not made by rng", "name another file, or remove it first")
-    try:
-        check_folder(path.parent)
-    except OSError as error:
-        raise EnvironmentFault(f"{what} {path} cannot be written ({error.strerror})", "choose another") from None
+    check_folder(path.parent, f"{what} {path} cannot be written: ")
 
 
-def check_folder(folder: Path) -> None:
-    """OSError where the folder takes no files."""
+def check_folder(place: Path, what: str = "") -> None:
+    """EnvironmentFault where `place`, or the folder in which it would be made, takes no files."""
+    folder = next(folder for folder in (place, *place.absolute().parents) if os.path.lexists(folder))
     probe = part_of(folder / "probe")
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    os.unlink(probe)
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.unlink(probe)
+    except OSError as error:
+        raise EnvironmentFault(f"{what}{folder} takes no files ({error.strerror})", "choose another place") from None
 
 
 def check_log(path: Path) -> None:

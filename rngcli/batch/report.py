@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import EnvironmentFault, UsageError
 from ..images import write_bytes
 from .inputs import Outcome, Task
 from .ownership import check_place
@@ -19,7 +19,7 @@ from .ownership import check_place
 Row = dict[str, Any]
 
 
-def as_json(value: float | None) -> float | str | None:
+def json_number(value: float | None) -> float | str | None:
     """JSON has no infinity, which is the PSNR of equal pictures: it becomes the string "inf"."""
     return value if value is None or math.isfinite(value) else str(value)
 
@@ -45,7 +45,7 @@ def row_of(outcome: Outcome) -> Row:
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
-        **{name: as_json(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
+        **{name: json_number(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
     }
 
 
@@ -67,6 +67,8 @@ def check_report(path: Path) -> None:
     """UsageError where the suffix names no form of report, or where the file is somebody's own."""
     if path.suffix not in (".json", ".csv"):
         raise UsageError(f"--report {path} is neither .json nor .csv", "name it so")
+    if not path.parent.is_dir():
+        raise EnvironmentFault(f"the report {path} cannot be written ({path.parent} is no folder)", "choose another")
     check_place(path, "the report")
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..device import find_device, find_precision
-from ..errors import EnvironmentFault, PictureError, RngError
+from ..errors import PictureError, RngError
 from ..images import read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
@@ -128,7 +128,7 @@ class Batch:
     def prepare(self) -> None:
         """Before any work: EnvironmentFault where a folder takes no files, ModelError where the model cannot do it."""
         for place in filter(None, (self.folder, self.options.files.step_maps)):
-            _probe(place)
+            check_folder(place)
         self.pipeline.require(self.options.request)
 
     def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
@@ -190,12 +190,3 @@ class Batch:
 def _lost(outcome: Outcome) -> Outcome:
     cause = f"{outcome.task.target} was removed while the run lasted"
     return Outcome(outcome.task, PictureError(cause, "give the command again"))
-
-
-def _probe(place: Path) -> None:
-    """EnvironmentFault, before any work, where `place` takes no files: by making one, which knows more than rights."""
-    folder = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    try:
-        check_folder(folder)
-    except OSError as error:
-        raise EnvironmentFault(f"{folder} takes no files ({error.strerror})", "choose another place") from None

@@ -24,7 +24,7 @@ from ..inference.tiling import Grid
 from ..methods.contract import Frame, Request
 from .inputs import Outcome, Task
 from .manifest import Journal, Source, State, stamp
-from .report import as_json
+from .report import json_number
 
 READERS, WRITERS = 2, 2
 AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
@@ -263,7 +263,7 @@ def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
     if outcome.scores:
-        kept["scores"] = {name: as_json(value) for name, value in outcome.scores.items()}
+        kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}
         kept["against"] = against(reference, outcome.task)
     return kept
 

@@ -21,20 +21,27 @@ _REMEDIES = {
 
 def main() -> NoReturn:
     """Run the command; every failure ends in one line on stderr and its exit code, with a traceback only on --debug."""
-    with interruptible(_leave), prepared():
-        try:
-            from .commands import app  # within, so that what ends the command while it loads is told like all else
-
-            app()
-        except Exception as error:
-            if "--debug" in sys.argv:
-                raise
-            told = _told(error)
-            fail(str(told), told.code)
+    try:
+        with interruptible(_leave), prepared():
+            _run()
+    except KeyboardInterrupt:  # in the moment before signals are heard, or after
+        _leave()
     sys.exit(Exit.OK)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _run() -> None:
+    try:
+        from .commands import app  # within, so that what ends the command while it loads is told like all else
+
+        app()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        told = _told(error)
+        fail(str(told), told.code)
+
+
+def _leave(number: int = 0, frame: FrameType | None = None) -> None:
     """An interrupt where no command has begun, or after its work: there is nothing to finish."""
     os.write(2, b"rng: interrupted\n")
     os._exit(Exit.INTERRUPTED)

@@ -11,7 +11,7 @@ from ..data.crops import Photographs
 from ..data.image_cache import is_held_out
 from ..errors import NoInputError
 from ..images import RAW_SUFFIXES
-from ..images.walk import walk
+from ..images.walk import pictures_below
 
 
 def photographs_of(folder: Path, crop: int, device: torch.device, limit: int | None = None) -> Photographs:
@@ -21,10 +21,7 @@ def photographs_of(folder: Path, crop: int, device: torch.device, limit: int | N
     """
     if not folder.is_dir():
         raise NoInputError(f"--data {folder} is no folder", "give a folder of clean photographs")
-    found = walk(folder)
-    if found.errors:
-        raise NoInputError(found.errors[0].cause, found.errors[0].remedy)
-    paths = [path for path in found.pictures if path.suffix.lower() not in RAW_SUFFIXES]
+    paths = [path for path in pictures_below(folder) if path.suffix.lower() not in RAW_SUFFIXES]
     sides = ([p for p in paths if is_held_out(p)], [p for p in paths if not is_held_out(p)])
     # Evenly spread over the folder, since pictures of a kind often lie together.
     kept = [side[:: -(-len(side) // limit)] if limit else side for side in sides if side]

@@ -113,3 +113,8 @@ def data_output(data: bytes) -> bool:
             return False
         raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check where it goes") from None
     return True
+
+
+def words_output(text: str) -> None:
+    """A table to stdout, in its own encoding; a reader that has gone, or a stream that takes nothing, as above."""
+    data_output(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))

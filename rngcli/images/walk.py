@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rngcli.errors import PictureError
+from rngcli.errors import NoInputError, PictureError
 from rngcli.images.files import READABLE_SUFFIXES
 
 MANIFEST = Path(".rng", "manifest.jsonl")  # below a folder that rng has written into: its files, a "target" a line
@@ -74,6 +74,14 @@ def walk(folder: Path, leave_out: Iterable[Path] = ()) -> Walked:
                 _take(here / entry.name, found)
     _leave_out(written, folder, found)
     return found
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """The same, where a part must not be taken for the whole: NoInputError where a folder cannot be read."""
+    found = walk(folder)
+    if found.errors:
+        raise NoInputError(found.errors[0].cause, found.errors[0].remedy)
+    return found.pictures
 
 
 def written_by_rng(folder: Path) -> set[str]:
