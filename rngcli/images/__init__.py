@@ -13,6 +13,7 @@ from rngcli.images.files import (
     sniff,
     write,
     write_bytes,
+    write_new,
 )
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, WriteOptions
@@ -20,5 +21,5 @@ from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, Wri
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
     "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "output_suffix",
-    "read", "sniff", "write", "write_bytes",
+    "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

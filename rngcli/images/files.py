@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,10 @@ _UNREADABLE = {
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\xff\x0a": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+_ONE_PICTURE = {
+    errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
+    errno.EACCES, errno.EPERM, errno.ELOOP,
+}  # fmt: skip
 
 
 def sniff(data: bytes) -> str:
@@ -174,8 +178,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
     """
-    try:
+    with _one_picture():
         atomic.write_bytes(path, data)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """The same for a file that must not be there yet: False, and nothing is replaced, where something is."""
+    with _one_picture():
+        return atomic.write_new(path, data)
+
+
+@contextmanager
+def _one_picture() -> Iterator[None]:
+    """PictureError where only one name, or its folder, is at fault."""
+    try:
+        yield
     except EnvironmentFault as fault:
         if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in _ONE_PICTURE:
             raise PictureError(fault.cause, "choose another output name") from None
