@@ -7,6 +7,7 @@ others hear of it; labels are gathered; and of several ranks that fail, the firs
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -105,6 +106,8 @@ class Joined(Ranks):
         return str(self.device)
 
     def parallel(self, net: nn.Module) -> nn.Module:
+        # A 1×1 convolution of one output has two layouts that mean the same; DDP remarks on it, and nothing is slower.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         with self.together():
             return DistributedDataParallel(net)
 
