@@ -1,9 +1,8 @@
 """What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
 
+from rngcli.atomic import PART_PREFIX, PART_SUFFIX
 from rngcli.images.files import (
     FORMAT_OF_SUFFIX,
-    PART_PREFIX,
-    PART_SUFFIX,
     RAW_SUFFIXES,
     READABLE_SUFFIXES,
     SUFFIX_OF_FORMAT,
@@ -14,6 +13,7 @@ from rngcli.images.files import (
     sniff,
     write,
     write_bytes,
+    write_new,
 )
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, WriteOptions
@@ -21,5 +21,5 @@ from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, Wri
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
     "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "output_suffix",
-    "read", "sniff", "write", "write_bytes",
+    "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip
