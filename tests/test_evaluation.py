@@ -268,6 +268,15 @@ def test_the_command_writes_what_it_prints(folder: Path, tmp_path: Path) -> None
     assert "+0.00 [+0.00, +0.00]" in same
 
 
+def test_the_command_measures_on_named_noises(folder: Path, tmp_path: Path) -> None:
+    words = ("--clean", folder, "--method", "input", "--metric", "psnr", "--report", tmp_path / "r.json")
+    out = command(*words, "--noise", "awgn8,night,bands", "--sigma", "25")
+    report = read(tmp_path / "r.json")
+    assert [case.name for case in report.cases] == ["clean 8-bit σ=25", "clean night", "clean bands"]
+    assert "clipped at black" in out
+    assert all(15 < row.scores["psnr"].mean < 40 for row in summarise(report))
+
+
 def test_a_submission_holds_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
     savemat(tmp_path / "BenchmarkNoisyBlocksSrgb.mat", {"BenchmarkNoisyBlocksSrgb": noisy})
@@ -285,6 +294,9 @@ def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path)
         ("--clean", folder, "--sigma", "25", "--report", folder): "is a folder",
         ("--clean", folder, "--sigma", "25", "--detail", "2"): "leaves",
         ("--pairs", folder, folder, "--sigma", "25"): "noise of their own",
+        ("--pairs", folder, folder, "--noise", "night"): "noise of their own",
+        ("--clean", folder, "--noise", "fog"): "choose from awgn, awgn8, night, film, coarse, jpeg, bands",
+        ("--clean", folder, "--noise", "night", "--sigma", "25"): "leave out --sigma",
     }
     for words, message in monsters.items():
         with pytest.raises(UsageError) as caught:
