@@ -1,4 +1,4 @@
-"""No stream can end a run: closed, full, left by its reader, in an old encoding; names that look like markup neither."""
+"""No stream can end a run: closed, full, left by its reader, in an old encoding; nor can a name like markup."""
 
 import json
 import os
