@@ -13,7 +13,7 @@ import typer
 from ..batch.inputs import Naming, Outcome, keep_apart, told
 from ..batch.report import check_report, rows_of, write_report
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..images import FORMAT_OF_SUFFIX, Format, ReadOptions, WriteOptions
+from ..images import Format, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import completion
 from .operands import Operands
@@ -99,7 +99,7 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
             help="Instead of each source's own.",
             autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
@@ -202,10 +202,9 @@ def _check_reference(reference: Path | None) -> None:
 
 
 def _format(name: str | None) -> Format | None:
-    if name is None or name in get_args(Format):
-        return name  # type: ignore[return-value]
-    if known := FORMAT_OF_SUFFIX.get(f".{name.lower()}"):
-        return known
+    meant = format_named(name)
+    if meant is None or meant in get_args(Format):
+        return meant  # type: ignore[return-value]
     raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
 
 
