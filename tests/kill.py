@@ -2,8 +2,8 @@
 
 After every kill, each file below OUT must be whole and the same as that of an undisturbed run, bit for bit; when a
 resumed run has come to its end, all must be there and nothing else, and its report must hold every picture. Then OUT is
-emptied, until the kills are used up. With `--runs 2`, two runs of the same command are at work at once, each killed at a
-moment of its own; one that comes to its end must find all done, by itself or by the other.
+emptied, until the kills are used up. With `--runs 2`, two runs of the same command are at work at once, each killed at
+a moment of its own; one that comes to its end must find all done, by itself or by the other.
 
 Each run is a process of its own, forked from one that has torch loaded: importing it takes longer than all else.
 """
