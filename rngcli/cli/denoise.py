@@ -15,7 +15,7 @@ from ..batch.report import check_report, rows_of, write_report
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
 from ..images import Format, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import completion
+from . import completion, progress
 from .operands import Operands
 from .options import (
     DEFAULT_MODEL,
@@ -173,12 +173,15 @@ def denoise(
         operands.check([name for name, given in beside.items() if given], json)
         if report:
             check_report(report)
+            if log and log.absolute() == report.absolute():
+                raise UsageError("--log and --report are one file", "give each its own")
         _check_reference(reference)
         naming = Naming(suffix, _format(format))
 
-        from ..batch.run import Batch, BatchOptions
-        from ..batch.worker import FileOptions
-        from ..device import heed_cpu_quota
+        with progress.waiting("loading …", quiet):
+            from ..batch.run import Batch, BatchOptions
+            from ..batch.worker import FileOptions
+            from ..device import heed_cpu_quota
 
         heed_cpu_quota()
         read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
@@ -233,7 +236,8 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
 def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
     if batch.begins:
-        batch.prepare()
+        with progress.waiting("loading the model …", tell.quiet):
+            batch.prepare()
     outcomes: list[Outcome] = []
     faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
     try:
