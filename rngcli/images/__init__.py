@@ -8,6 +8,7 @@ from rngcli.images.files import (
     SUFFIX_OF_FORMAT,
     decode,
     encode,
+    encode_noted,
     format_named,
     output_suffix,
     read,
@@ -21,6 +22,6 @@ from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, Wri
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
-    "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "format_named",
-    "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
+    "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "encode_noted",
+    "format_named", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

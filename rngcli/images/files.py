@@ -13,9 +13,10 @@ import numpy as np
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
 from rngcli.images import avif, heic, jpeg, jxl, png, raw, tiff, webp
-from rngcli.images.colour import expressible, from_stored, to_stored
-from rngcli.images.metadata import stripped, truthful, upright
-from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
+from rngcli.images.chromaticity import icc_of_exif
+from rngcli.images.colour import from_stored
+from rngcli.images.fitting import fitted
+from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -43,7 +44,6 @@ _UNREADABLE = {
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_TURNED_BY_DECODERS = ("heic", "jxl")
 _ONE_PICTURE = {
     errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
     errno.EACCES, errno.EPERM, errno.ELOOP,
@@ -90,7 +90,7 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
     options = options or ReadOptions()
     kind = sniff(data)
     try:
-        return from_stored(_finite(_DECODERS[kind](data, options)))
+        return from_stored(_profiled(_finite(_DECODERS[kind](data, options))))
     except RngError:
         raise
     except MemoryError:
@@ -110,11 +110,23 @@ def _finite(image: Image) -> Image:
     return image
 
 
+def _profiled(image: Image) -> Image:
+    metadata = image.metadata
+    icc = metadata.icc or (b"" if metadata.colour else icc_of_exif(metadata.exif))
+    return replace(image, metadata=replace(metadata, icc=icc)) if icc else image
+
+
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
+    return encode_noted(image, format, options)[0]
+
+
+def encode_noted(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[bytes, tuple[str, ...]]:
+    """`encode`, and what the format could not keep of the picture, one line each."""
     options = options or WriteOptions()
     try:
-        return _ENCODERS[format](_stored(image, format, options), options)
+        held = fitted(image, format, options)
+        return _ENCODERS[format](held, options), held.notes[len(image.notes) :]
     except RngError:
         raise
     except MemoryError:
@@ -122,28 +134,6 @@ def encode(image: Image, format: Format, options: WriteOptions | None = None) ->
     except Exception as error:
         cause = f"the picture cannot be written as {format.upper()} ({_reason(error)})"
         raise PictureError(cause, "choose another format") from error
-
-
-def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
-    """The picture as the file will hold it: out of range where it was, metadata made true, orientation exactly once.
-
-    In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
-    tag, a stripped picture has none, and in HEIC and JPEG XL it is not the tag that counts: there the pixels are turned
-    and the tag is 1.
-    """
-    image = expressible(image, format)
-    pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (
-        format != image.format or format in _TURNED_BY_DECODERS or options.strip_metadata
-    ):
-        pixels = turned(pixels, metadata.orientation)
-        alpha = None if alpha is None else turned(alpha, metadata.orientation)
-        metadata = upright(metadata)
-    height, width = pixels.shape[:2]
-    kept = stripped(metadata) if options.strip_metadata else truthful(metadata, width, height, options.software)
-    if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
-        alpha = None
-    return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
 
 
 def format_named(name: str | None) -> str | None:

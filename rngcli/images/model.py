@@ -58,8 +58,9 @@ class Image:
 
     `pixels` are sRGB, (H, W, 3) float32 in [0, 1], grey ones replicated (`grey` remembers it). They lie as they are
     stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came; that of 10 and
-    12 bit is stretched to 16. `depth` is the bits of integers, or 32 for floats. `notes` say what reading could not
-    keep, one line each.
+    12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it. `extras`, (H, W, n),
+    are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came. `depth` is the bits of
+    integers, or 32 for floats. `notes` say what reading could not keep, one line each.
     """
 
     pixels: np.ndarray
@@ -68,6 +69,7 @@ class Image:
     grey: bool = False
     alpha: np.ndarray | None = None
     premultiplied: bool = False
+    extras: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
     excess: Excess | None = None
@@ -139,6 +141,12 @@ def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
     if bits in (whole, 32):
         return samples
     return np.rint(samples * ((2**whole - 1) / (2**bits - 1))).astype(f"u{whole // 8}")
+
+
+def straight(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Stored colours (H, W, 3) that are multiplied by alpha (H, W), as they are without it; none where alpha is 0."""
+    share = alpha_samples(alpha, 32)[..., None]
+    return np.divide(pixels, share, out=np.zeros_like(pixels), where=share > 0).clip(0, 1)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

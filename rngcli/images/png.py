@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from rngcli.errors import PictureError
+from rngcli.images.chromaticity import icc_of_png
 from rngcli.images.metadata import Metadata, sane_density
 from rngcli.images.model import (
     Depth,
@@ -51,7 +52,7 @@ def decode(data: bytes, options: ReadOptions) -> Image:
     samples = png_decode(bare) if bits == 16 else _samples8(bare, key, colour)
     if bits == 16 and key and colour in (0, 2):
         samples = _with_key(samples, key)
-    metadata = _metadata(chunks)
+    metadata = _metadata(chunks, grey=colour in (0, 4))
     image = _image(samples, metadata)
     if colour == 3:
         return image.noted("a palette picture: written as RGB")
@@ -106,7 +107,7 @@ def _image(samples: np.ndarray, metadata: Metadata) -> Image:
     return Image(from_samples(colours), "png", depth, grey, alpha, metadata=metadata)
 
 
-def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
+def _metadata(chunks: list[tuple[bytes, bytes]], grey: bool) -> Metadata:
     exif = xmp = icc = b""
     dpi = None
     text = []
@@ -123,6 +124,7 @@ def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
         elif kind in _TEXT_CHUNKS:
             text.append((kind, body))
     colour = tuple(chunk for chunk in chunks if chunk[0] in _COLOUR_CHUNKS)
+    icc = icc or icc_of_png(colour, grey)
     return Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), text=tuple(text), colour=colour)
 
 
@@ -148,7 +150,7 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     if image.alpha is not None:
         samples = np.dstack([samples, alpha_samples(image.alpha, depth)])
     bare = list(_chunks(_encoded8(samples) if depth == 8 else bytes(png_encode(samples, level=_LEVEL))))
-    extra = _extra(image.metadata, options.software)
+    extra = _extra(image.metadata, image.grey, options.software)
     return SIGNATURE + b"".join(_chunk(*chunk) for chunk in (bare[0], *extra, *bare[1:]))
 
 
@@ -158,10 +160,10 @@ def _encoded8(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _extra(metadata: Metadata, software: str) -> list[tuple[bytes, bytes]]:
-    # A PNG has either an sRGB chunk or a profile.
+def _extra(metadata: Metadata, grey: bool, software: str) -> list[tuple[bytes, bytes]]:
+    # A PNG has either an sRGB chunk or a profile, and none where its other chunks say the same.
     chunks = [chunk for chunk in metadata.colour if not (metadata.icc and chunk[0] == b"sRGB")]
-    if metadata.icc:
+    if metadata.icc and metadata.icc != icc_of_png(metadata.colour, grey):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
