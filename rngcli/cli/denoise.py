@@ -90,6 +90,9 @@ def denoise(
     raw_bright: Annotated[
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
     ] = False,
+    raw_space: Annotated[
+        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+    ] = "srgb",
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Do all again; replace files of others, too.", rich_help_panel=OUTPUT),
@@ -142,7 +145,7 @@ def denoise(
         paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
         detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
         suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
-        raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map, dry_run=dry_run,
-        reference=reference, report=report, log=log, json=json, quiet=quiet,
+        raw_bright=raw_bright, raw_space=raw_space, overwrite=overwrite, fail_fast=fail_fast,
+        step_map=step_map, dry_run=dry_run, reference=reference, report=report, log=log, json=json, quiet=quiet,
     )  # fmt: skip
     raise typer.Exit(run(settings))

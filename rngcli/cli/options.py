@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from ..batch.inputs import Naming, Task, keep_apart, parse_list, plan
 from ..batch.manifest import digest
 from ..errors import NoInputError, UsageError
-from ..images import Format, ReadOptions, WriteOptions
+from ..images import Format, RawSpace, ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline, Request
@@ -41,6 +41,7 @@ class Settings:
     strip_metadata: bool
     max_pixels: int
     raw_bright: bool
+    raw_space: str
     overwrite: bool
     fail_fast: bool
     step_map: Path | None
@@ -59,6 +60,8 @@ class Settings:
             raise UsageError(f"--reference {self.reference} is no folder", "give the folder of the clean pictures")
         if self.format and self.format not in get_args(Format):
             raise UsageError(f"unknown --format {self.format!r}", f"use one of {', '.join(get_args(Format))}")
+        if self.raw_space not in get_args(RawSpace):
+            raise UsageError(f"unknown --raw-space {self.raw_space!r}", f"use one of {', '.join(get_args(RawSpace))}")
         if self.null and not self.files_from:
             raise UsageError("-0 is about a list", "add --files-from FILE, or - for stdin")
         if self.piped and (self.files_from or len(self.inputs) != 1):
@@ -117,7 +120,7 @@ class Settings:
 
     @property
     def read(self) -> ReadOptions:
-        return ReadOptions(self.max_pixels, self.raw_bright)
+        return ReadOptions(self.max_pixels, self.raw_bright, self.raw_space)  # type: ignore[arg-type]
 
     @property
     def write(self) -> WriteOptions:
@@ -163,4 +166,5 @@ class Settings:
             "quality": self.quality,
             "strip": self.strip_metadata,
             "bright": self.raw_bright,
+            "space": self.raw_space,
         })  # fmt: skip

@@ -133,7 +133,7 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     kept = stripped(metadata) if options.strip_metadata else truthful(metadata, width, height, options.software)
     if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
         alpha = None
-    return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
+    return replace(image, pixels=pixels, alpha=alpha, metadata=kept)
 
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What a picture is once it is read: sRGB pixels for the networks, and everything needed to write it as it came."""
+"""What a picture is once it is read: pixels for the networks, and everything needed to write it as it came."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ import numpy as np
 from rngcli import __version__
 from rngcli.errors import PictureError
 from rngcli.images.metadata import Metadata
+from rngcli.images.tone import ToneMap
 
 Format = Literal["jpeg", "png", "tiff", "webp", "avif"]
 Depth = Literal[8, 16, 32]
+RawSpace = Literal["srgb", "p3", "prophoto"]
 _DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure."""
+    """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure.
+
+    `raw_space` is the colour space that camera raws are developed in.
+    """
 
     max_pixels: int = 400_000_000
     raw_bright: bool = False
+    raw_space: RawSpace = "srgb"
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,12 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Excess:
-    """What the sRGB pixels leave out: flat pixel numbers (n,), ascending, and what their stored values lack (n, 3)."""
-
-    index: np.ndarray
-    value: np.ndarray
-
-
-@dataclass(frozen=True)
 class Image:
     """A picture.
 
-    `pixels` are sRGB, (H, W, 3) float32 in [0, 1], grey ones replicated (`grey` remembers it). They lie as they are
-    stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came.
+    `pixels` are (H, W, 3) float32 in [0, 1], in the primaries of the picture and a curve like sRGB's, grey ones
+    replicated (`grey` remembers it). They lie as they are stored, not turned by the orientation tag, which stays in
+    `metadata`. `alpha` is (H, W), as it came. `tone` leads back to the stored values; None: the profile's curve does.
     `depth` is 8 or 16 bit integers or 32 bit floats. `notes` say what reading could not keep, one line each.
     """
 
@@ -69,11 +68,11 @@ class Image:
     premultiplied: bool = False
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
-    excess: Excess | None = None
+    tone: ToneMap | None = None
     notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
-        """The same picture with other sRGB pixels, (H, W, 3) float32 in [0, 1]."""
+        """The same picture with other pixels, (H, W, 3) float32 in [0, 1]."""
         if pixels.shape != self.pixels.shape:
             raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {self.pixels.shape}")
         return replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))

@@ -18,6 +18,7 @@ from rngcli.images import ifd, jpeg
 from rngcli.images.ifd import Directory, Field
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
 from rngcli.images.model import Image, ReadOptions, check_size, from_samples
+from rngcli.images.profiles import PROFILES
 from rngcli.images.xmp import of_the_photograph
 
 _MAGICS = (b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
@@ -28,12 +29,12 @@ _SENSOR_DATA = (32803, 34892)  # colour filter array, linear raw
 _MAKE, _MODEL, _DATE, _ARTIST = 0x10F, 0x110, 0x132, 0x13B
 _KEPT = {0x10E, _MAKE, _MODEL, _DATE, _ARTIST, 0x8298}  # and the description and the copyright
 _EXPOSURE, _APERTURE, _ISO, _TAKEN, _FOCAL, _LENS_MAKE, _LENS = 0x829A, 0x829D, 0x8827, 0x9003, 0x920A, 0xA433, 0xA434
-_COLOUR_SPACE = 0xA001
+_COLOUR_SPACE, _SRGB, _UNCALIBRATED = 0xA001, 1, 0xFFFF
 _NOT_OF_THE_PICTURE = {0x927C, _COLOUR_SPACE, 0xA002, 0xA003, 0xA302}  # maker note, sizes, sensor pattern
 _LARGEST_FIELD = 4096
 _PATIENCE = 180  # seconds for one raw file
 _REMEDY = "convert the raw file to DNG or TIFF first"
-_BLACK = 656  # 16-bit levels, one percent
+_BLACK = 1884  # 16-bit levels: one percent of BT.709's curve, 0.2 % of the light
 
 
 def is_raw(data: bytes) -> bool:
@@ -50,7 +51,7 @@ def is_raw(data: bytes) -> bool:
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
-    """A raw file as a developed picture: sRGB, 16 bit, upright, to be written as TIFF."""
+    """A raw file as a developed picture: 16 bit, in `options.raw_space`, upright, to be written as TIFF."""
     said, packed = _develop(data, options)
     if "error" in said:
         raise PictureError(f"LibRaw cannot read this raw file ({said['error']})", _REMEDY)
@@ -61,15 +62,16 @@ def decode(data: bytes, options: ReadOptions) -> Image:
     if samples.max() < _BLACK:
         raise PictureError("LibRaw makes a black picture of this raw file", _REMEDY)
     pixels = from_samples(samples.reshape(said["height"], said["width"], 3))
-    return Image(pixels, "tiff", depth=16, metadata=_metadata(data, said))
+    colour_space = _SRGB if options.raw_space == "srgb" else _UNCALIBRATED
+    metadata = replace(_metadata(data, said, colour_space), icc=PROFILES[options.raw_space])
+    return Image(pixels, "tiff", depth=16, metadata=metadata)
 
 
 def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryview]:
-    command = [sys.executable, "-m", "rngcli.images.libraw", str(options.max_pixels)]
+    wanted = {"max_pixels": options.max_pixels, "bright": options.raw_bright, "space": options.raw_space}
+    command = [sys.executable, "-m", "rngcli.images.libraw", json.dumps(wanted)]
     try:
-        done = subprocess.run(
-            command + ["bright"] * options.raw_bright, input=data, capture_output=True, timeout=_PATIENCE, check=False
-        )
+        done = subprocess.run(command, input=data, capture_output=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise PictureError(f"LibRaw has not finished after {_PATIENCE} s", _REMEDY) from None
     line, _, _ = done.stdout.partition(b"\n")
@@ -78,18 +80,18 @@ def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryv
     return json.loads(line), memoryview(done.stdout)[len(line) + 1 :]
 
 
-def _metadata(data: bytes, said: dict[str, Any]) -> Metadata:
+def _metadata(data: bytes, said: dict[str, Any], colour_space: int) -> Metadata:
     page = source = ifd.parse(data)
     if source is None or _MAKE not in source.fields:
         source = ifd.parse(jpeg.exif_of(bytes.fromhex(said["thumbnail"]))) or _from_libraw(data, said["exposure"])
     order = source.order
     fields = {tag: entry for tag, entry in source.fields.items() if tag in _KEPT and entry.data.strip(b"\0 ")}
-    # The developed picture is upright and in sRGB, whatever the camera wrote of its own.
+    # The developed picture is upright and in the space of its profile, whatever the camera wrote of its own.
     fields[ORIENTATION] = ifd.short_field(order, 1)
     camera = source.children.get(ifd.EXIF_POINTER, Directory(order))
     taken = {tag: entry for tag, entry in camera.fields.items()
              if tag not in _NOT_OF_THE_PICTURE and len(entry.data) <= _LARGEST_FIELD}  # fmt: skip
-    taken[_COLOUR_SPACE] = ifd.short_field(order, 1)
+    taken[_COLOUR_SPACE] = ifd.short_field(order, colour_space)
     children = {ifd.EXIF_POINTER: Directory(order, taken)}
     if ifd.GPS_POINTER in source.children:
         children[ifd.GPS_POINTER] = replace(source.children[ifd.GPS_POINTER], children={})
