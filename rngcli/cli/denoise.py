@@ -71,8 +71,8 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif",
-            help="Instead of each source's own.",
+            metavar="jpeg|png|tiff|webp|avif|dng",
+            help="Instead of each source's own; dng: of camera RAW, linear.",
             autocompletion=formats,
             rich_help_panel=OUTPUT,
         ),
@@ -93,6 +93,9 @@ def denoise(
     raw_space: Annotated[
         str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
     ] = "srgb",
+    keep_hot_pixels: Annotated[
+        bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Do all again; replace files of others, too.", rich_help_panel=OUTPUT),
@@ -145,7 +148,8 @@ def denoise(
         paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
         detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
         suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
-        raw_bright=raw_bright, raw_space=raw_space, overwrite=overwrite, fail_fast=fail_fast,
-        step_map=step_map, dry_run=dry_run, reference=reference, report=report, log=log, json=json, quiet=quiet,
+        raw_bright=raw_bright, raw_space=raw_space, keep_hot_pixels=keep_hot_pixels, overwrite=overwrite,
+        fail_fast=fail_fast, step_map=step_map, dry_run=dry_run, reference=reference, report=report, log=log,
+        json=json, quiet=quiet,
     )  # fmt: skip
     raise typer.Exit(run(settings))

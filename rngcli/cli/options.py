@@ -42,6 +42,7 @@ class Settings:
     max_pixels: int
     raw_bright: bool
     raw_space: str
+    keep_hot_pixels: bool
     overwrite: bool
     fail_fast: bool
     step_map: Path | None
@@ -120,7 +121,8 @@ class Settings:
 
     @property
     def read(self) -> ReadOptions:
-        return ReadOptions(self.max_pixels, self.raw_bright, self.raw_space)  # type: ignore[arg-type]
+        to_dng = self.format == "dng" or (self.target.suffix.lower() == ".dng" and not self.target.is_dir())
+        return ReadOptions(self.max_pixels, self.raw_bright, self.raw_space, to_dng, self.keep_hot_pixels)  # type: ignore[arg-type]
 
     @property
     def write(self) -> WriteOptions:
@@ -167,4 +169,5 @@ class Settings:
             "strip": self.strip_metadata,
             "bright": self.raw_bright,
             "space": self.raw_space,
+            "hot": self.keep_hot_pixels,
         })  # fmt: skip

@@ -31,8 +31,10 @@ def from_stored(image: Image) -> Image:
     space, note = space_of(image.metadata, image.grey)
     image = image.noted(note) if note else image
     tone = image.tone or _by_profile(space)
+    if image.depth == 32:
+        tone = _of_floats(tone, image.pixels, may_be_light=space is None)
     if image.tone or image.depth == 32:
-        tone = _fitted(tone, image.pixels, may_be_light=space is None)
+        tone = _fitted(tone, image.pixels)
     if tone == ToneMap():
         return image
     if _is_bright(tone) and image.depth == 32:
@@ -57,15 +59,20 @@ def _is_bright(tone: ToneMap) -> bool:
     return tone.high > _OVERSHOOT or (LINEAR in tone.curves and tone.high > 1)
 
 
-def _fitted(tone: ToneMap, stored: np.ndarray, may_be_light: bool) -> ToneMap:
-    """The tone map with the unit and the range of these values; as it is where they lie in [0, 1] of its unit."""
-    least, most = stored.min(axis=(0, 1)).astype(np.float64), stored.max(axis=(0, 1)).astype(np.float64)
-    if tone.units == (1, 1, 1) and max(most) > 1:
-        tone = replace(tone, units=(_unit(stored),) * 3)
-        # Noise exceeds [0, 1] at both ends; light does at its upper one.
-        if may_be_light and tone.units == (1, 1, 1) and max(most) - 1 > 0.1 - 1.5 * min(least):
-            tone = replace(tone, curves=(LINEAR,) * 3)
-    ends = tone.coded(np.stack([least, most], axis=1))
+def _of_floats(tone: ToneMap, stored: np.ndarray, may_be_light: bool) -> ToneMap:
+    """The tone map with the unit of these floats, and with a curve where they are light."""
+    least, most = float(stored.min()), float(stored.max())
+    if most <= 1:
+        return tone
+    tone = replace(tone, units=(_unit(stored),) * 3)
+    # Noise exceeds [0, 1] at both ends; light does at its upper one.
+    is_light = may_be_light and tone.units == (1, 1, 1) and most - 1 > 0.1 - 1.5 * least
+    return replace(tone, curves=(LINEAR,) * 3) if is_light else tone
+
+
+def _fitted(tone: ToneMap, stored: np.ndarray) -> ToneMap:
+    """The tone map with the range of these values; as it is where they lie in [0, 1] of its unit."""
+    ends = tone.coded(np.stack([stored.min(axis=(0, 1)), stored.max(axis=(0, 1))], axis=1).astype(np.float64))
     return replace(tone, low=min(0.0, float(ends.min())), high=max(1.0, float(ends.max())))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import jpeg, png, raw, tiff, webp
+from rngcli.images import dng, jpeg, png, raw, tiff, webp
 from rngcli.images.colour import expressible, from_stored, to_stored
 from rngcli.images.metadata import stripped, truthful, upright
 from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
@@ -24,9 +24,11 @@ RAW_SUFFIXES = frozenset({
 })  # fmt: skip
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
-    ".webp": "webp", ".avif": "avif",
+    ".webp": "webp", ".avif": "avif", ".dng": "dng",
 }  # fmt: skip
-SUFFIX_OF_FORMAT: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif"}
+SUFFIX_OF_FORMAT: dict[Format, str] = {
+    "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "dng": ".dng",
+}  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
 
@@ -36,6 +38,7 @@ _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
     "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode_webp, "avif": webp.encode_avif,
+    "dng": dng.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
@@ -125,7 +128,9 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     """
     image = expressible(image, format)
     pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
+    if metadata.orientation != 1 and (
+        format != image.format or (options.strip_metadata and format != "dng")
+    ):
         pixels = turned(pixels, metadata.orientation)
         alpha = None if alpha is None else turned(alpha, metadata.orientation)
         metadata = upright(metadata)
@@ -138,7 +143,7 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
     """The suffix for the output of an input with `suffix`: its own where that names `format` (None: any) and no raw."""
-    own = FORMAT_OF_SUFFIX.get(suffix.lower())
+    own = None if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower())
     if own and format in (None, own):
         return suffix
     return SUFFIX_OF_FORMAT[format or "tiff"]
@@ -157,7 +162,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
 
 
 def _named(image: Image, suffix: str) -> Image:
-    expected = "tiff" if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
+    raw_format = image.format if image.format == "dng" else "tiff"
+    expected = raw_format if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
     return image if image.format == expected else image.noted(f"named {suffix}, but holds a {image.format.upper()}")
 
 
@@ -166,8 +172,8 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
     Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
     """
-    if path.suffix.lower() in RAW_SUFFIXES:
-        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .tif")
+    if path.suffix.lower() in RAW_SUFFIXES - {".dng"}:
+        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .dng or a .tif")
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
     write_bytes(path, encode(image, format, options))
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from rngcli import __version__
 from rngcli.errors import PictureError
+from rngcli.images.ifd import Directory
 from rngcli.images.metadata import Metadata
 from rngcli.images.tone import ToneMap
 
-Format = Literal["jpeg", "png", "tiff", "webp", "avif"]
+Format = Literal["jpeg", "png", "tiff", "webp", "avif", "dng"]
 Depth = Literal[8, 16, 32]
 RawSpace = Literal["srgb", "p3", "prophoto"]
 _DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
@@ -22,12 +23,15 @@ _DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float
 class ReadOptions:
     """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure.
 
-    `raw_space` is the colour space that camera raws are developed in.
+    `raw_space` is the colour space that camera raws are developed in; `raw_linear` leaves them in the camera's, to be
+    written as DNG; `keep_hot_pixels` leaves those of the sensor alone.
     """
 
     max_pixels: int = 400_000_000
     raw_bright: bool = False
     raw_space: RawSpace = "srgb"
+    raw_linear: bool = False
+    keep_hot_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Image:
     `pixels` are (H, W, 3) float32 in [0, 1], in the primaries of the picture and a curve like sRGB's, grey ones
     replicated (`grey` remembers it). They lie as they are stored, not turned by the orientation tag, which stays in
     `metadata`. `alpha` is (H, W), as it came. `tone` leads back to the stored values; None: the profile's curve does.
-    `depth` is 8 or 16 bit integers or 32 bit floats. `notes` say what reading could not keep, one line each.
+    `depth` is 8 or 16 bit integers or 32 bit floats. `camera` holds the tags that make a DNG of a raw. `notes` say what
+    reading could not keep, one line each.
     """
 
     pixels: np.ndarray
@@ -69,6 +74,7 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
     tone: ToneMap | None = None
+    camera: Directory | None = None
     notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> Image:

@@ -1,0 +1,56 @@
+"""What is done to the samples of a colour filter array before they are demosaiced: hot and dead pixels go."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+_BAND = 256  # rows looked at at once
+_REACH = 2  # to the next pixel of the same colour, in a mosaic of 2×2
+_SPREADS = 2.0  # of its neighbours, by which a pixel is outside of them: in white noise, one pixel in a million
+_STAR = 0.25  # share of its excess that light would also have put into the pixels beside it
+_AROUND = [(y, x) for y, x in product((-_REACH, 0, _REACH), repeat=2) if (y, x) != (0, 0)]
+_BESIDE = [(-1, 0), (1, 0), (0, -1), (0, 1)]
+
+
+def replace_hot_pixels(mosaic: np.ndarray, least: int) -> int:
+    """Replace hot and dead pixels of a 2×2 mosaic, (H, W) uint16, in place, by their neighbours; how many there were.
+
+    Such a pixel lies alone, by `least` levels and by twice their own spread, above or below the eight nearest of its
+    colour, and the pixels beside it, of other colours, do not: a star or an edge reaches them, too.
+    """
+    if min(mosaic.shape) <= _REACH:
+        return 0
+    wide = np.pad(mosaic, _REACH, mode="reflect")
+    found = [_outliers(wide, top, min(top + _BAND, mosaic.shape[0]), least) for top in range(0, mosaic.shape[0], _BAND)]
+    at = np.concatenate(found, axis=1)
+    middle = _median(wide, at)
+    excess = mosaic[tuple(at)] - middle
+    beside = [np.clip(at + np.array(step)[:, None], 0, np.array(mosaic.shape)[:, None] - 1) for step in _BESIDE]
+    light = np.max([np.sign(excess) * (mosaic[tuple(place)] - _median(wide, place)) for place in beside], axis=0)
+    alone = light < _STAR * np.abs(excess)
+    mosaic[tuple(at[:, alone])] = np.rint(middle[alone])
+    return int(alone.sum())
+
+
+def _outliers(wide: np.ndarray, top: int, bottom: int, least: int) -> np.ndarray:
+    """(2, N) places of pixels far outside of the eight nearest of their colour, in rows `top` to `bottom`."""
+    height, width = bottom - top, wide.shape[1] - 2 * _REACH
+
+    def moved(y: int, x: int) -> np.ndarray:
+        return wide[top + _REACH + y :, _REACH + x :][:height, :width]
+
+    most, fewest = moved(*_AROUND[0]).astype(np.int32), moved(*_AROUND[0]).astype(np.int32)
+    for step in _AROUND[1:]:
+        np.maximum(most, moved(*step), out=most)
+        np.minimum(fewest, moved(*step), out=fewest)
+    here, margin = moved(0, 0).astype(np.int32), _SPREADS * (most - fewest) + least
+    rows, columns = np.nonzero((here > most + margin) | (here < fewest - margin))
+    return np.stack([rows + top, columns])
+
+
+def _median(wide: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Of the eight nearest pixels of the same colour, (N,) float64, at places (2, N)."""
+    around = [wide[at[0] + _REACH + y, at[1] + _REACH + x] for y, x in _AROUND]
+    return np.median(np.array(around, dtype=np.float64), axis=0) if at.size else np.empty(0)
