@@ -36,10 +36,11 @@ _SIGNED_RATIONAL = 10
 _FULL = 65535
 
 
-def camera_tags(data: bytes, sensor: Directory | None, said: dict[str, Any], note: bytes) -> Directory:
-    """The tags of the camera for the DNG of a raw: `sensor` is the directory of its samples, `said` LibRaw's answer.
+def camera_tags(data: bytes, source: Directory, sensor: Directory | None, said: dict[str, Any]) -> Directory:
+    """The tags of the camera for the DNG of a raw.
 
-    Raises PictureError where nobody knows the camera's colours.
+    `source` is the directory with its EXIF, `sensor` that of its samples, `said` LibRaw's answer. Raises PictureError
+    where nobody knows the camera's colours.
     """
     page = ifd.parse(data)
     order = page.order if page else "<"
@@ -53,8 +54,12 @@ def camera_tags(data: bytes, sensor: Directory | None, said: dict[str, Any], not
         fields |= {_MATRIX: _rationals(order, np.ravel(said["matrix"])), _ILLUMINANT: ifd.short_field(order, 21)}
     if not fields.keys() & {_NEUTRAL, _WHITE_XY}:
         fields[_NEUTRAL] = _rationals(order, 1 / np.array(said["gains"][: said["channels"]]), ifd.RATIONAL)
-    if note and _PRIVATE not in fields:
-        fields[_PRIVATE] = Field(ifd.BYTE, len(note), note)
+    if _MODEL not in fields:
+        fields[_MODEL] = ifd.ascii_field(f"{source.text(0x10F)} {source.text(0x110)}".strip() or "unknown")
+    note = source.children.get(ifd.EXIF_POINTER, source).fields.get(MAKER_NOTE)
+    if note and _PRIVATE not in fields and not note_may_move(source):
+        private = _adobe_maker_note(data, note, source.order)
+        fields[_PRIVATE] = Field(ifd.BYTE, len(private), private)
     top, left, height, width = said["crop"]
     crop = {_CROP_ORIGIN: ifd.long_field(order, left, top), _CROP_SIZE: ifd.long_field(order, width, height)}
     return Directory(order, fields | crop)
@@ -66,7 +71,12 @@ def uncarried(sensor: Directory | None) -> str:
     return "the corrections of its sensor (opcode lists 1 and 2, such as shading) are not in the DNG" if left else ""
 
 
-def adobe_maker_note(data: bytes, note: Field, order: ifd.ByteOrder) -> bytes:
+def note_may_move(source: Directory) -> bool:
+    """Whether the maker note says of itself that none of its offsets are of the file."""
+    return source.number(NOTE_SAFETY) == 1
+
+
+def _adobe_maker_note(data: bytes, note: Field, order: ifd.ByteOrder) -> bytes:
     """A maker note with its place in the old file, to which its offsets refer, as Adobe's converter keeps it."""
     mark = b"II" if order == "<" else b"MM"
     body = mark + struct.pack(">I", max(data.find(note.data), 0)) + note.data

@@ -1,4 +1,4 @@
-"""What is done to the samples of a colour filter array before they are demosaiced: hot and dead pixels go."""
+"""The samples of a colour filter array before they are demosaiced: how noisy they are, and hot and dead pixels go."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from itertools import product
 
 import numpy as np
 
+from rngcli.images.spaces import SRGB_CURVE
+
 _BAND = 256  # rows looked at at once
 _REACH = 2  # to the next pixel of the same colour, in a mosaic of 2×2
 _SPREADS = 2.0  # of its neighbours, by which a pixel is outside of them: in white noise, one pixel in a million
+_ROWS, _BLOCK = 8, 1024  # every so many rows and so many of their pixels at once tell the noise
 _STAR = 0.25  # share of its excess that light would also have put into the pixels beside it
 _AROUND = [(y, x) for y, x in product((-_REACH, 0, _REACH), repeat=2) if (y, x) != (0, 0)]
 _BESIDE = [(-1, 0), (1, 0), (0, -1), (0, 1)]
@@ -32,6 +35,17 @@ def replace_hot_pixels(mosaic: np.ndarray, least: int) -> int:
     alone = light < _STAR * np.abs(excess)
     mosaic[tuple(at[:, alone])] = np.rint(middle[alone])
     return int(alone.sum())
+
+
+def noise_level(light: np.ndarray) -> float:
+    """The noise of a 2×2 mosaic, (H, W) in [0, 1] and beyond, as sRGB's curve shows it: a standard deviation.
+
+    Of second differences along rows, the median over small blocks of each one's own median: most blocks have no edges.
+    """
+    code = SRGB_CURVE.code(light[::_ROWS].clip(0, 1).astype(np.float64))
+    wave = np.abs(2 * code[:, _REACH:-_REACH] - code[:, : -2 * _REACH] - code[:, 2 * _REACH :]).ravel() / 6**0.5
+    blocks = wave[: max(1, wave.size // _BLOCK) * _BLOCK].reshape(-1, min(_BLOCK, max(1, wave.size)))
+    return float(np.median(np.median(blocks, axis=1)) * 1.4826) if wave.size else 0.0
 
 
 def _outliers(wide: np.ndarray, top: int, bottom: int, least: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
-from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, adobe_maker_note, camera_tags, uncarried
+from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, uncarried
 from rngcli.images.ifd import Directory, Field
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
 from rngcli.images.model import Image, ReadOptions, check_size, from_samples
@@ -123,11 +123,9 @@ def _linear(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np
     light = from_samples(samples[..., 0] if grey else samples) * np.float32(said["high"] - said["low"])
     pixels = (light + np.float32(said["low"])) / np.array(gains, np.float32)
     source = _source(data, said)
-    note = source.children.get(ifd.EXIF_POINTER, source).fields.get(MAKER_NOTE)
-    private = adobe_maker_note(data, note, source.order) if note and not _is_safe(source) else b""
     image = Image(
         pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source, said),
-        tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, sensor, said, private),
+        tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
     )  # fmt: skip
     left = uncarried(sensor)
     return image.noted(left) if left else image
@@ -176,7 +174,7 @@ def _metadata_for_dng(data: bytes, source: Directory, said: dict[str, Any]) -> M
     turn = page.number(ORIENTATION, 1) if page and _is_dng(data) else _ORIENTATION_OF_FLIP.get(said["flip"], 1)
     fields = _shot(source) | {ORIENTATION: ifd.short_field(order, turn)}
     camera = source.children.get(ifd.EXIF_POINTER, Directory(order))
-    left_out = set() if _is_safe(source) else {MAKER_NOTE}
+    left_out = set() if note_may_move(source) else {MAKER_NOTE}
     taken = {tag: entry for tag, entry in camera.fields.items() if tag not in left_out}
     if MAKER_NOTE in taken:
         fields[NOTE_SAFETY] = source.fields[NOTE_SAFETY]
@@ -184,10 +182,6 @@ def _metadata_for_dng(data: bytes, source: Directory, said: dict[str, Any]) -> M
     words = _words(page) if page else Metadata()
     xmp = page.fields[_XMP].data if page and _XMP in page.fields else b""
     return replace(words, exif=exif, xmp=xmp)
-
-
-def _is_safe(source: Directory) -> bool:
-    return source.number(NOTE_SAFETY) == 1
 
 
 def _shot(source: Directory) -> dict[int, Field]:
