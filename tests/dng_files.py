@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -64,8 +65,11 @@ def dng_of(samples: np.ndarray, photometric: str, *more: Tag, orientation: int =
         tags += [(33421, "H", 2, (2, 2), True), (33422, "B", 4, bytes((0, 1, 1, 2)), True)]
     replaced = {tag[0] for tag in more}
     file = io.BytesIO()
+    mono = photometric == "linear_raw" and samples.ndim == 2  # which tifffile does not know
     tifffile.imwrite(
-        file, samples, photometric=photometric, metadata=None, software="firmware 1", datetime="2021:03:04 05:06:07",
+        file, samples, photometric="minisblack" if mono else photometric, metadata=None, software="firmware 1",
+        datetime="2021:03:04 05:06:07",
         extratags=[tag for tag in tags if tag[0] not in replaced] + list(more),
     )  # fmt: skip
-    return file.getvalue()
+    data = file.getvalue()
+    return data.replace(struct.pack("<HHIH", 262, 3, 1, 1), struct.pack("<HHIH", 262, 3, 1, 34892)) if mono else data

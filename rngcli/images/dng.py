@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,13 +15,15 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images import ifd
 from rngcli.images.ifd import Directory, Field
+from rngcli.images.metadata import ORIENTATION
 from rngcli.images.model import Image, WriteOptions
 
 VERSION, LINEAR_RAW = 0xC612, 34892
 _BACKWARD, _MODEL, _MATRIX, _NEUTRAL, _WHITE_XY, _ILLUMINANT = 0xC613, 0xC614, 0xC621, 0xC628, 0xC629, 0xC65A
 _BLACK_LEVEL, _WHITE_LEVEL, _CROP_ORIGIN, _CROP_SIZE = 0xC61A, 0xC61D, 0xC61F, 0xC620
 _PRIVATE, NOTE_SAFETY, _OPCODES = 0xC634, 0xC635, (0xC740, 0xC741)  # of the sensor's samples, before the demosaicing
-MAKER_NOTE = 0x927C
+MAKER_NOTE, _PHOTOMETRIC = 0x927C, 0x106
+_ORIENTATION_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's code
 # Of the camera: its name, matrices, white balance, exposure, and the profile in which it is to be developed.
 _OF_THE_CAMERA = {
     _MODEL, 0xC615, *range(0xC621, 0xC62B), 0xC62C, 0xC62E, 0xC62F, 0xC630, 0xC633, _PRIVATE, 0xC65A, 0xC65B,
@@ -60,6 +61,8 @@ def camera_tags(data: bytes, source: Directory, sensor: Directory | None, said: 
     if note and _PRIVATE not in fields and not note_may_move(source):
         private = _adobe_maker_note(data, note, source.order)
         fields[_PRIVATE] = Field(ifd.BYTE, len(private), private)
+    turn = page.number(ORIENTATION, 1) if page and VERSION in page.fields else _ORIENTATION_OF_FLIP.get(said["flip"], 1)
+    fields[ORIENTATION] = ifd.short_field(order, turn)
     top, left, height, width = said["crop"]
     crop = {_CROP_ORIGIN: ifd.long_field(order, left, top), _CROP_SIZE: ifd.long_field(order, width, height)}
     return Directory(order, fields | crop)
@@ -116,10 +119,11 @@ def encode(image: Image, options: WriteOptions) -> bytes:
         fields[0x83BB] = Field(ifd.UNDEFINED, len(image.metadata.iptc), image.metadata.iptc)
     file = io.BytesIO()
     imwrite(
-        file, samples, byteorder=order, photometric=LINEAR_RAW, planarconfig="contig" if samples.ndim == 3 else None,
+        file, samples, byteorder=order, photometric="minisblack" if image.grey else LINEAR_RAW,
+        planarconfig=None if image.grey else "contig",
         metadata=None, software=False, subfiletype=0, extratags=[_tag(*item, order) for item in fields.items()],
     )  # fmt: skip
-    return _with_children(file.getvalue(), exif.children)
+    return _completed(file.getvalue(), exif.children)
 
 
 def _tag(tag: int, entry: Field, order: ifd.ByteOrder) -> tuple[int, int, int, Any, bool]:
@@ -130,11 +134,15 @@ def _tag(tag: int, entry: Field, order: ifd.ByteOrder) -> tuple[int, int, int, A
     return tag, entry.type, entry.count, struct.unpack(f"{order}{2 * entry.count}{kind}", entry.data), True
 
 
-def _with_children(data: bytes, children: dict[int, Directory]) -> bytes:
-    """A TIFF file of one directory with these sub-directories: the directory is written anew, behind the samples."""
+def _completed(data: bytes, children: dict[int, Directory]) -> bytes:
+    """The file with its directory written anew, behind the samples: with what tifffile does not write.
+
+    That is sub-directories, and linear raw of one channel.
+    """
     tree = ifd.parse(data)
-    if tree is None or not children:
-        return data
-    place = len(data) + len(data) % 2
-    head = data[:4] + struct.pack(tree.order + "I", place)
-    return head + data[8:].ljust(place - 8, b"\0") + ifd.serialise(replace(tree, children=children), place, tree.order)
+    if tree is None:
+        raise ValueError("no directory")
+    order, place = tree.order, len(data) + len(data) % 2
+    fields = tree.fields | {_PHOTOMETRIC: ifd.short_field(order, LINEAR_RAW)}
+    head = data[:4] + struct.pack(order + "I", place)
+    return head + data[8:].ljust(place - 8, b"\0") + ifd.serialise(Directory(order, fields, children), place, order)

@@ -128,9 +128,7 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     """
     image = expressible(image, format)
     pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (
-        format != image.format or (options.strip_metadata and format != "dng")
-    ):
+    if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
         pixels = turned(pixels, metadata.orientation)
         alpha = None if alpha is None else turned(alpha, metadata.orientation)
         metadata = upright(metadata)

@@ -10,7 +10,7 @@ from rngcli.images.spaces import SRGB_CURVE
 
 _BAND = 256  # rows looked at at once
 _REACH = 2  # to the next pixel of the same colour, in a mosaic of 2×2
-_SPREADS = 2.0  # of its neighbours, by which a pixel is outside of them: in white noise, one pixel in a million
+_SPREADS = 3.0  # of its neighbours, by which a pixel is outside of them: of white noise, 8 pixels in a million
 _ROWS, _BLOCK = 8, 1024  # every so many rows and so many of their pixels at once tell the noise
 _STAR = 0.25  # share of its excess that light would also have put into the pixels beside it
 _AROUND = [(y, x) for y, x in product((-_REACH, 0, _REACH), repeat=2) if (y, x) != (0, 0)]
@@ -20,8 +20,8 @@ _BESIDE = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 def replace_hot_pixels(mosaic: np.ndarray, least: int) -> int:
     """Replace hot and dead pixels of a 2×2 mosaic, (H, W) uint16, in place, by their neighbours; how many there were.
 
-    Such a pixel lies alone, by `least` levels and by twice their own spread, above or below the eight nearest of its
-    colour, and the pixels beside it, of other colours, do not: a star or an edge reaches them, too.
+    Such a pixel lies alone, by `least` levels and by three times their own spread, above or below the eight nearest of
+    its colour, and the pixels beside it, of other colours, do not: a star or an edge reaches them, too.
     """
     if min(mosaic.shape) <= _REACH:
         return 0
@@ -30,7 +30,8 @@ def replace_hot_pixels(mosaic: np.ndarray, least: int) -> int:
     at = np.concatenate(found, axis=1)
     middle = _median(wide, at)
     excess = mosaic[tuple(at)] - middle
-    beside = [np.clip(at + np.array(step)[:, None], 0, np.array(mosaic.shape)[:, None] - 1) for step in _BESIDE]
+    last = np.array(mosaic.shape)[:, None] - 1
+    beside = [last - np.abs(last - np.abs(at + np.array(step)[:, None])) for step in _BESIDE]  # reflected at the border
     light = np.max([np.sign(excess) * (mosaic[tuple(place)] - _median(wide, place)) for place in beside], axis=0)
     alone = light < _STAR * np.abs(excess)
     mosaic[tuple(at[:, alone])] = np.rint(middle[alone])

@@ -30,7 +30,6 @@ _XMP, _IPTC, _PHOTOSHOP, _IPTC_MARK = 0x2BC, 0x83BB, 0x8649, b"\x1c"
 _SENSOR_DATA = (32803, LINEAR_RAW)  # the first is a colour filter array
 _FINISHED = (0, 1, 2, 3, 5, 6, 8)  # grey, RGB, palette, CMYK, YCbCr, Lab
 _PACKINGS = {9: "VC-5", 34892: "lossy JPEG", 52546: "JPEG XL"}
-_ORIENTATION_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 _MAKE, _MODEL, _DATE, _ARTIST = 0x10F, 0x110, 0x132, 0x13B
 _KEPT = {0x10E, _MAKE, _MODEL, _DATE, _ARTIST, 0x8298}  # and the description and the copyright
 _EXPOSURE, _APERTURE, _ISO, _TAKEN, _FOCAL, _LENS_MAKE, _LENS = 0x829A, 0x829D, 0x8827, 0x9003, 0x920A, 0xA433, 0xA434
@@ -124,7 +123,7 @@ def _linear(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np
     pixels = (light + np.float32(said["low"])) / np.array(gains, np.float32)
     source = _source(data, said)
     image = Image(
-        pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source, said),
+        pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source),
         tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
     )  # fmt: skip
     left = uncarried(sensor)
@@ -168,11 +167,10 @@ def _metadata(data: bytes, said: dict[str, Any], colour_space: int) -> Metadata:
     return replace(_words(page), exif=exif) if page else Metadata(exif)
 
 
-def _metadata_for_dng(data: bytes, source: Directory, said: dict[str, Any]) -> Metadata:
+def _metadata_for_dng(data: bytes, source: Directory) -> Metadata:
     """All that the raw carries, which is still true: its pixels were not developed. But a maker note may not move."""
     order, page = source.order, ifd.parse(data)
-    turn = page.number(ORIENTATION, 1) if page and _is_dng(data) else _ORIENTATION_OF_FLIP.get(said["flip"], 1)
-    fields = _shot(source) | {ORIENTATION: ifd.short_field(order, turn)}
+    fields = _shot(source)
     camera = source.children.get(ifd.EXIF_POINTER, Directory(order))
     left_out = set() if note_may_move(source) else {MAKER_NOTE}
     taken = {tag: entry for tag, entry in camera.fields.items() if tag not in left_out}
