@@ -14,20 +14,19 @@ from scipy.io import loadmat, savemat
 from scipy.ndimage import uniform_filter
 from typer.testing import CliRunner
 
-from rngcli.cli import measuring
 from rngcli.cli.eval import evaluate
 from rngcli.data import Benchmark, named, paired, with_noise
 from rngcli.diffusion.schedule import Budget
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
-from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
+from rngcli.evaluation import Column, Evaluation, EvaluationPlan, Sweep, methods
 from rngcli.evaluation.report import read, summarise
 from rngcli.inference.engine import Job, Result
 from rngcli.inference.pipeline import Pipeline
+from rngcli.methods.rng import RnGParts
 from rngcli.metrics.suite import Judge, Options
-from rngcli.models.bundle import Bundle
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
-from tests.tiny import identity_bundle
+from tests.tiny import identity_bundle, random_bundle
 
 FIDELITY = Options(names=("psnr", "ssim"))
 
@@ -39,7 +38,7 @@ def blurred(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
         yield Result(job.key, pixels, np.full((2, 3), 7, np.int32), 0.0)
 
 
-BLUR = Method("blur", blurred)
+BLUR = Column("blur", blurred)
 (INPUT,) = methods(["input"], Sweep(), lambda: pytest.fail("input needs no model"))
 
 
@@ -53,8 +52,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "clean"
 
 
-def evaluate_quickly(benchmarks: list[Benchmark], *columns: Method, options: Options = FIDELITY, **more: object):
-    evaluation = Evaluation(Plan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
+def evaluate_quickly(benchmarks: list[Benchmark], *columns: Column, options: Options = FIDELITY, **more: object):
+    evaluation = Evaluation(EvaluationPlan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
     return evaluation.run("a test")
 
 
@@ -77,14 +76,14 @@ def test_sidd_psnr_equals_an_independent_computation(tmp_path: Path) -> None:
 def test_every_method_sees_the_same_noise_and_input_is_what_arithmetic_demands(folder: Path) -> None:
     seen: dict[str, list[np.ndarray]] = {"a": [], "b": []}
 
-    def watching(name: str) -> Method:
+    def watching(name: str) -> Column:
         def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
             for job in jobs:
                 seen[name].append(job.pixels)
                 assert sigma == 25
                 yield Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0)
 
-        return Method(name, run)
+        return Column(name, run)
 
     report = evaluate_quickly(with_noise(folder, [25]), watching("a"), watching("b"))
     assert all(np.array_equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
@@ -96,7 +95,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
     journal = tmp_path / "report.json.partial"
     asked: list[str] = []
 
-    def breaking(limit: int) -> Method:
+    def breaking(limit: int) -> Column:
         def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
             for job in jobs:
                 if len(asked) == limit:
@@ -104,7 +103,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
                 asked.append(job.key)
                 yield from blurred([job], sigma)
 
-        return Method("blur", run)
+        return Column("blur", run)
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_quickly(with_noise(folder, [25]), breaking(2), journal=journal)
@@ -152,7 +151,7 @@ def test_a_failed_output_is_a_problem_not_a_row(folder: Path) -> None:
             error = PictureError("no colours") if result.key == "2" else None
             yield Result(result.key, result.pixels, result.steps, 0.0, error)
 
-    report = evaluate_quickly(with_noise(folder, [25]), Method("failing", failing))
+    report = evaluate_quickly(with_noise(folder, [25]), Column("failing", failing))
     assert [row.key for row in report.rows] == ["0", "1", "3"]
     assert report.problems == ("clean σ=25 2: failing: no colours",)
 
@@ -176,9 +175,8 @@ def test_scores_that_cannot_be_had_fail_only_where_they_were_named(
 
 
 def test_methods_multiply_with_details_and_budgets() -> None:
-    columns = methods(
-        ["input", "reconstruct", "rng", "fixed:20"], Sweep((0.5, 1.0), (10, 100)), lambda: object()  # type: ignore[arg-type,return-value]
-    )  # fmt: skip
+    sweep, bundle = Sweep((0.5, 1.0), (10, 100)), random_bundle()
+    columns = methods(["input", "reconstruct", "rng", "fixed:20"], sweep, lambda: Pipeline(bundle, "cpu"))
     assert [column.name for column in columns] == [
         "input", "reconstruct", "rng max=10 detail=0.5", "rng max=10 detail=1", "rng max=100 detail=0.5",
         "rng max=100 detail=1", "fixed:20 detail=0.5", "fixed:20 detail=1",
@@ -189,6 +187,8 @@ def test_methods_multiply_with_details_and_budgets() -> None:
     assert (requests["rng max=10 detail=1"].steps, requests["rng max=10 detail=1"].max_steps) == (None, 10)
     with pytest.raises(UsageError, match="no method is called 'fixed:x'"):
         methods(["fixed:x"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
+    with pytest.raises(UsageError, match=r"no method is called 'magic'.*rng, reconstruct"):
+        methods(["magic"], Sweep(), lambda: Pipeline(bundle, "cpu"))
     with pytest.raises(UsageError, match="asked for twice"):
         methods(["input", "input"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
 
@@ -216,11 +216,12 @@ def test_examples_carry_their_step_maps(folder: Path) -> None:
 
 def test_the_networks_run_as_methods(folder: Path) -> None:
     torch.manual_seed(0)
-    bundle = Bundle(
+    parts = RnGParts(
         NAFNet(NAFNetSpec(width=4, encoder=(1,), middle=1, decoder=(1,))),
         UNet(UNetSpec(width=8, encoder=(1,), middle=1, decoder=(1,))),
         budgets=(Budget(1.0, 4),),
     )
+    bundle = parts.bundle()
     names = ["reconstruct", "fixed:2", "budget:0"]
     columns = methods(names, Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
     report = evaluate_quickly([with_noise(folder, [25])[0].limited(2)], *columns)
@@ -267,6 +268,15 @@ def test_the_command_writes_what_it_prints(folder: Path, tmp_path: Path) -> None
     assert "+0.00 [+0.00, +0.00]" in same
 
 
+def test_the_command_measures_on_named_noises(folder: Path, tmp_path: Path) -> None:
+    words = ("--clean", folder, "--method", "input", "--metric", "psnr", "--report", tmp_path / "r.json")
+    out = command(*words, "--noise", "awgn8,night,bands", "--sigma", "25")
+    report = read(tmp_path / "r.json")
+    assert [case.name for case in report.cases] == ["clean 8-bit σ=25", "clean night", "clean bands"]
+    assert "clipped at black" in out
+    assert all(15 < row.scores["psnr"].mean < 40 for row in summarise(report))
+
+
 def test_a_submission_holds_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
     savemat(tmp_path / "BenchmarkNoisyBlocksSrgb.mat", {"BenchmarkNoisyBlocksSrgb": noisy})
@@ -284,6 +294,9 @@ def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path)
         ("--clean", folder, "--sigma", "25", "--report", folder): "is a folder",
         ("--clean", folder, "--sigma", "25", "--detail", "2"): "leaves",
         ("--pairs", folder, folder, "--sigma", "25"): "noise of their own",
+        ("--pairs", folder, folder, "--noise", "night"): "noise of their own",
+        ("--clean", folder, "--noise", "fog"): "choose from awgn, awgn8, night, film, coarse, jpeg, bands",
+        ("--clean", folder, "--noise", "night", "--sigma", "25"): "leave out --sigma",
     }
     for words, message in monsters.items():
         with pytest.raises(UsageError) as caught:
@@ -297,11 +310,11 @@ def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path)
 
 def test_exit_codes_tell_some_from_none(folder: Path, tmp_path: Path) -> None:
     (folder / "0.png").write_bytes(b"torn")
-    settings = measuring.Settings(clean=folder, sigma="25", method="input", metric="psnr", quiet=True)
-    assert measuring.run(settings) is Exit.SOME_FAILED
+    words = ["--clean", str(folder), "--sigma", "25", "--method", "input", "--metric", "psnr", "--quiet"]
+    assert CliRunner().invoke(evaluate, words).exit_code == Exit.SOME_FAILED
     for path in folder.iterdir():
         path.write_bytes(b"torn")
-    assert measuring.run(settings) is Exit.NO_INPUT
+    assert CliRunner().invoke(evaluate, words).exit_code == Exit.NO_INPUT
 
 
 def test_the_fitted_scene_model_scores(tmp_path: Path) -> None:

@@ -142,7 +142,8 @@ def test_the_developed_colours_are_the_scenes_in_the_space_of_the_profile(space,
     assert stored.dtype == np.uint16
     to_srgb = SPACES[space].to_srgb(stored.reshape(-1, 3).T / 65535).T.reshape(scene.shape)
     assert np.abs(to_srgb - srgb(scene)).mean() < 0.003
-    assert space_of(Metadata(icc=icc), grey=False)[0].curves[0].g == pytest.approx(SPACES[space].curves[0].g, abs=1e-4)
+    found = space_of(Metadata(icc=icc), grey=False)[0] or SRGB
+    assert np.abs(np.array(found.matrix) - np.array(SPACES[space].matrix)).max() < 1e-3
     assert ifd.parse(image.metadata.exif).children[ifd.EXIF_POINTER].number(0xA001) == (1 if space == "srgb" else 65535)
 
 

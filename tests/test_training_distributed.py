@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from rngcli.cli import app
 from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import EnvironmentFault, UsageError
+from rngcli.methods.rng import rng_of
 from rngcli.models import bundle as checkpoint
 from rngcli.training.distributed import Joined, Ranks, find_ranks
-from rngcli.training.stages.controller import Labels
-from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.labels import Labels
+from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, step_generator
 from tests.tiny import NAF, clouds, random_bundle
 from tests.two_ranks import SPEC, labelled
@@ -54,7 +55,7 @@ def test_two_ranks_learn_and_label_what_one_does_that_accumulates_and_fail_toget
     batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), size=2)
     alone = Trainer(Reconstruct(NAF, batches), replace(SPEC, accumulate=2), tmp_path / "alone")
     list(alone.run())
-    assert close(alone.task.net.state_dict(), first["net"])
+    assert close(alone.stage.net.state_dict(), first["net"])
     assert close(alone.average.state_dict(), first["average"])
     labels = labelled(Labels(tmp_path / "alone.pt", random_bundle()), batches, 4)
     for rank in (0, 1):
@@ -77,12 +78,13 @@ def test_the_command_writes_one_state_one_log_and_one_bundle(photographs, tmp_pa
     alone = CliRunner().invoke(app, [*about, str(tmp_path / "one"), "--accumulate", "2"])
     assert alone.exit_code == 0, alone.output
     bundles = [checkpoint.load(tmp_path / folder / "bundle.safetensors") for folder in ("two", "one")]
-    assert close(*(bundle.nafnet.state_dict() for bundle in bundles))
+    assert close(*(rng_of(bundle).nafnet.state_dict() for bundle in bundles))
     assert [bundle.provenance["reconstruct"]["batch"] for bundle in bundles] == [4, 4]
 
 
 def test_what_stops_all_is_said_once(photographs, tmp_path):
-    done = torchrun("rngcli", "train", "reconstruct", "--data", photographs, "--run-dir", tmp_path, "--crop", 512)
+    about = ["--data", photographs, "--run-dir", tmp_path, "--crop", 512, "--steps", 1]
+    done = torchrun("rngcli", "train", "reconstruct", *about)
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("rng: ")]
     assert len(told) == 1
@@ -93,7 +95,7 @@ def test_one_process_is_the_first_of_one(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = find_ranks()
     assert (type(alone), alone.first, alone.device_name("cuda:1")) == (Ranks, True, "cuda:1")
-    assert (alone.told(1.5, 2.0), alone.once(lambda: "made"), alone.speaks()) == ((1.5, 2.0), "made", True)
+    assert (alone.broadcast(1.5, 2.0), alone.on_rank0(lambda: "made"), alone.speaks()) == ((1.5, 2.0), "made", True)
 
 
 def test_ranks_that_cannot_be_are_refused(monkeypatch):

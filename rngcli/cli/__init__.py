@@ -2,68 +2,72 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from typing import Annotated, NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
-import typer
+from ..errors import EnvironmentFault, Exit, RngError
+from ..signals import interruptible
+from .streams import prepared
 
-from .. import __version__
-from ..errors import Exit, RngError
-from .ablate import ablate
-from .bench import bench
-from .denoise import denoise
-from .eval import evaluate
-from .models import models
-from .train import train
-
-app = typer.Typer(
-    name="rng",
-    help="Denoise folders of photographs: reconstruct what is certain, generate only the residual detail.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done · 1 some failed · 2 usage · 3 model · 4 no input · 5 environment · 130 interrupted",
-)
-app.command()(denoise)
-app.command()(bench)
-app.command(hidden=True)(ablate)
-app.add_typer(evaluate, name="eval")
-app.add_typer(train, name="train")
-app.add_typer(models, name="models")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"rng {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
-    ] = False,
-) -> None:
-    """Denoise folders of photographs: reconstruct what is certain, generate only the residual detail."""
+_REMEDIES = {
+    errno.EACCES: "check its rights", errno.EPERM: "check its rights", errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "it is a link to itself", errno.ENOENT: "check the name", errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room", errno.EFBIG: "make room",
+}  # fmt: skip
 
 
 def main() -> NoReturn:
     """Run the command; every failure ends in one line on stderr and its exit code, with a traceback only on --debug."""
-    debug = "--debug" in sys.argv
     try:
-        app()
-    except RngError as error:
-        if debug:
-            raise
-        fail(str(error), error.code)
-    except Exception as error:
-        if debug:
-            raise
-        fail(f"unexpected {type(error).__name__}: {error}; run it again with --debug and report it", Exit.SOME_FAILED)
+        with interruptible(_leave), prepared():
+            _run()
+    except KeyboardInterrupt:  # in the moment before signals are heard, or after
+        _leave()
     sys.exit(Exit.OK)
+
+
+def _run() -> None:
+    try:
+        from .commands import app  # within, so that what ends the command while it loads is told like all else
+
+        app()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        told = _told(error)
+        fail(str(told), told.code)
+
+
+def _leave(number: int = 0, frame: FrameType | None = None) -> None:
+    """An interrupt where no command has begun, or after its work: there is nothing to finish."""
+    os.write(2, b"rng: interrupted\n")
+    os._exit(Exit.INTERRUPTED)
+
+
+def _told(error: Exception) -> RngError:
+    """What a person is told of a failure that no command has foreseen."""
+    if isinstance(error, RngError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return EnvironmentFault(f"{where}{error.strerror}", _REMEDIES.get(error.errno or 0, ""))
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return EnvironmentFault("there is not enough memory", "lower --batch-size, or close other programs")
+    return RngError(f"unexpected {type(error).__name__}: {error}", "run it again with --debug and report it")
 
 
 def fail(message: str, code: Exit) -> NoReturn:
     """One line on stderr, then the exit code."""
     print(f"rng: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from .commands import app
+
+        return app
+    raise AttributeError(name)

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from .completion import formats, models
+from ..batch.inputs import Naming, Outcome, keep_apart, told
+from ..batch.report import check_report, rows_of, write_report
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
+from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
+from ..signals import interruptible
+from . import completion, progress
+from .operands import Operands
+from .options import (
+    DEFAULT_MODEL,
+    MOST_STEPS,
+    OUTPUT,
+    PROCESS,
+    REPORT,
+    BatchSize,
+    Debug,
+    Device,
+    MethodName,
+    Model,
+    Precision,
+    Quiet,
+    Seed,
+    finite,
+)
+from .stdio import run_piped
 
-PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
+if TYPE_CHECKING:
+    from ..batch.run import Batch
+    from ..batch.worker import Score
+    from ..methods.contract import Request
+    from .reporter import Reporter
 
 
 def denoise(
@@ -36,7 +66,11 @@ def denoise(
     max_steps: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="At most N evaluations of the generator a tile.", rich_help_panel=PROCESS
+            metavar="N",
+            min=0,
+            max=MOST_STEPS,
+            help="At most N evaluations of the generator a tile.",
+            rich_help_panel=PROCESS,
         ),
     ] = 100,
     steps: Annotated[
@@ -45,35 +79,29 @@ def denoise(
     detail: Annotated[
         float,
         typer.Option(
-            metavar="0..1", min=0, max=1, help="Share of the generated detail; 0: none.", rich_help_panel=PROCESS
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the generated detail; 0: none.",
+            rich_help_panel=PROCESS,
         ),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the generated detail.", rich_help_panel=PROCESS)] = 0,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
-        ),
-    ] = "rng-s",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="auto: bf16 where it is fast.", rich_help_panel=MODEL)
-    ] = "auto",
-    batch_size: Annotated[
-        int,
-        typer.Option(metavar="TILES", min=0, help="Tiles in a batch; 0: what suits the device.", rich_help_panel=MODEL),
-    ] = 0,
+    seed: Seed = 0,
+    model: Model = DEFAULT_MODEL,
+    method: MethodName = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 0,
     suffix: Annotated[
         str, typer.Option(metavar="TEXT", help="Put before the dot of each output's name.", rich_help_panel=OUTPUT)
     ] = "",
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif|dng",
-            help="Instead of each source's own; dng: of camera RAW, linear.",
-            autocompletion=formats,
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl|dng",
+            help="Instead of each source's own; dng: linear, of camera RAW only.",
+            autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -128,8 +156,8 @@ def denoise(
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a picture on stdout.", rich_help_panel=REPORT)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only failures.", rich_help_panel=REPORT)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel=REPORT)] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Denoise pictures, and every picture below a folder.
 
@@ -141,15 +169,131 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
-    from .batch import run
-    from .options import Settings
+    from .reporter import Reporter
 
-    settings = Settings(
-        paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
-        detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
-        suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
-        raw_bright=raw_bright, raw_space=raw_space, keep_hot_pixels=keep_hot_pixels, overwrite=overwrite,
-        fail_fast=fail_fast, step_map=step_map, dry_run=dry_run, reference=reference, report=report, log=log,
-        json=json, quiet=quiet,
-    )  # fmt: skip
-    raise typer.Exit(run(settings))
+    # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
+    warnings.filterwarnings("ignore", module="PIL")
+    with Reporter(json, quiet, log) as tell, tell.failures(), interruptible():
+        operands = Operands(tuple(paths or ()), out, files_from, null)
+        beside = {"--reference": reference, "--report": report, "--step-map": step_map, "--dry-run": dry_run}
+        operands.check([name for name, given in beside.items() if given], json)
+        if report:
+            check_report(report)
+            if log and log.absolute() == report.absolute():
+                raise UsageError("--log and --report are one file", "give each its own")
+        _check_reference(reference)
+        naming = Naming(suffix, _format(format))
+
+        with progress.waiting("loading …", quiet):
+            from ..batch.run import Batch, BatchOptions
+            from ..batch.worker import FileOptions
+            from ..device import heed_cpu_quota
+
+        heed_cpu_quota()
+        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
+        read = ReadOptions(max_pixels, raw_bright, _raw_space(raw_space), to_dng, keep_hot_pixels)
+        write = WriteOptions(quality, strip_metadata)
+        files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
+        request = _request(max_steps, steps, detail, seed)
+        options = BatchOptions(
+            request, model, device, precision, batch_size or None, naming.format, files, overwrite, method
+        )
+        if operands.piped:
+            raise typer.Exit(run_piped(operands, options, tell))
+        inputs = operands.plan(naming, step_map)
+        if step_map:
+            keep_apart(inputs.tasks, step_map)
+        batch = Batch(inputs, options)
+        raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
+
+
+def _check_reference(reference: Path | None) -> None:
+    if reference and not reference.is_dir():
+        raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
+
+
+def _format(name: str | None) -> Format | None:
+    meant = format_named(name)
+    if meant is None or meant in get_args(Format):
+        return meant  # type: ignore[return-value]
+    raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
+
+
+def _raw_space(name: str) -> RawSpace:
+    if name in get_args(RawSpace):
+        return name  # type: ignore[return-value]
+    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
+
+
+def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
+    from ..methods.contract import Request
+
+    if steps == "auto":
+        return Request(max_steps, None, detail, seed)
+    if not steps.isdecimal() or int(steps) > MOST_STEPS:
+        raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
+    return Request(max_steps, int(steps), detail, seed)
+
+
+def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
+    for task in batch.todo:
+        tell.say(f"{task.source} -> {task.target}")
+    for outcome in batch.refused:
+        tell.say(f"refused: {outcome.task.name}: {outcome.error}")
+    refused = f", {len(batch.refused)} refused" if batch.refused else ""
+    tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    if batch.passed_over:
+        tell.say(told(batch.passed_over))
+    return Exit.OK
+
+
+def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
+    """Do it; every outcome is told and reported, also when the run is cut short."""
+    if batch.begins:
+        with progress.waiting("loading the model …", tell.quiet):
+            batch.prepare()
+    outcomes: list[Outcome] = []
+    faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
+    try:
+        for outcome in _outcomes(batch, tell):
+            outcomes.append(outcome)
+            try:
+                tell.outcome(outcome)
+            except EnvironmentFault as fault:
+                faults.append(fault)
+    except PictureError:  # --fail-fast; the summary names it
+        pass
+    except KeyboardInterrupt:
+        done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
+        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
+    finally:
+        outcomes[:] = batch.lost(outcomes)
+        try:
+            if report:
+                write_report(report, rows_of(batch.tasks, outcomes))
+        finally:
+            tell.summary(outcomes, len(batch.tasks), batch.passed_over)
+    if faults:
+        raise faults[0]
+    return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
+
+
+def _outcomes(batch: Batch, tell: Reporter) -> Iterator[Outcome]:
+    """All of a batch: what is refused, what was done before, and what is done now."""
+    yield from batch.refused
+    score = _judge(tell) if batch.options.files.reference else None
+    yield from batch.before(score)
+    if batch.begins:
+        calls = 2 if batch.options.request.generates else 1
+        with tell.progress(len(batch.todo), calls) as watch, closing(batch.run(watch, score)) as outcomes:
+            yield from outcomes
+
+
+def _judge(tell: Reporter) -> Score:
+    """PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
+    from ..metrics.suite import Judge, Options
+
+    judge = Judge(Options(usual=("psnr", "ssim", "lpips")))
+    for note in judge.notes:
+        tell.say(note)
+    return judge.score

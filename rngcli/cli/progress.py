@@ -1,78 +1,129 @@
-"""What a person sees of a training: on a terminal a line that moves, and everywhere a line a checkpoint."""
+"""Progress as a person sees it, on stderr: a bar where that is a terminal, and lines that pass above it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import IO, TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from tqdm import tqdm
+from tqdm.std import EMA
 
-from ..training.trainer import Trainer, TrainSpec
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+T = TypeVar("T")
+MINUTE = 60.0  # [s] between two lines where there is no bar
 
 
-class Follower:
-    """Tells one process's part of a training, on stderr; nothing where `quiet`."""
+def bar(total: float | None, desc: str, unit: str, quiet: bool = False, line: str | None = None) -> tqdm:
+    """A bar that goes away when it is closed; a silent one where `quiet`, or where stderr is no terminal that draws.
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    `unit` in the plural: "pictures" is shown as "3.2 pictures/s". Speed and time left are those of the last updates;
+    beside them stands what `set_postfix_str` is told. `line`: another layout, in tqdm's words for bar_format.
+    """
+    quiet = quiet or os.environ.get("TERM") == "dumb"
+    columns, rows = _screen(sys.stderr)
+    shown = tqdm(
+        total=total, desc=desc, unit=f" {unit}", disable=quiet or None, leave=False, ncols=columns, nrows=rows,
+        smoothing=0.1, file=sys.stderr, bar_format=line,
+    )  # fmt: skip
+    shown.dynamic_ncols = _screen
+    return shown
+
+
+def _screen(file: IO[str]) -> tuple[int, int]:
+    """Columns that a line may fill, and rows; a terminal of no size, as some programs open it, counts as 80 × 24."""
+    try:
+        columns, rows = os.get_terminal_size(file.fileno())
+    except (OSError, ValueError, AttributeError):
+        columns, rows = 0, 0
+    asked = os.environ.get("COLUMNS", "")
+    return (int(asked) if asked.isdecimal() and int(asked) else columns or 80) - 1, (rows or 24) - 1
+
+
+def write(line: str) -> None:
+    """A line on stderr, above the bars that are open."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class Narrator:
+    """What `rng train` and `rng ablate` tell: a bar on a terminal, elsewhere a line at once and one a minute."""
+
+    def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._score = ""
+        self._score = ""  # of the last checkpoint
 
     def say(self, line: str) -> None:
+        """A line, unless quiet."""
         if not self.quiet:
-            self.console.print(line, markup=False)
+            write(line)
+
+    def track(self, work: Iterable[T], doing: str, total: int, unit: str) -> Iterator[T]:
+        """`work`, item by item, told of as "decoding 900 pictures"."""
+        if not total:
+            yield from work
+            return
+        with bar(total, doing, unit, self.quiet) as shown:
+            lines = _Lines(doing, unit, self.quiet or not shown.disable)
+            lines.tell(0, total)
+            for done, item in enumerate(work, start=1):
+                yield item
+                shown.update()
+                lines.tell_each_minute(done, total)
 
     def follow(self, trainer: Trainer, crops: int) -> None:
-        """Let it run to its end; a step takes `crops` crops on all ranks together."""
-        # The run is closed at once, so that what is learned is saved at once.
-        with self._line(trainer, crops) as watch, closing(trainer.run(watch)) as run:
-            for progress in run:
-                scores = [f"{name} {value:.4g}" for name, value in progress.scores.items()]
-                self._score = next((score for score in scores if "psnr" in score), "")
-                at = f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}"
-                self.say("  ".join([at, *scores]))
+        """Let a training run to its end, a line a checkpoint; a step takes `crops` crops on all ranks together."""
+        loss = EMA(smoothing=0.05)  # of the last steps
+        with bar(None, "training", "pictures", self.quiet) as shown:
+            lines = _Lines("training", "pictures", self.quiet or not shown.disable)
+            first = trainer.step
 
-    @contextmanager
-    def _line(self, trainer: Trainer, crops: int) -> Iterator[Callable[[float], None] | None]:
-        """The line that moves; yields whom each step's loss is told."""
-        if self.quiet or not self.console.is_terminal:
-            yield None
+            def watch(latest: float) -> None:
+                done = (trainer.step - first) * crops
+                share = trainer.spec.progress(trainer.step, trainer.minutes)
+                about = "  ".join(filter(None, [f"step {trainer.step}  loss {loss(latest):.4f}", self._score]))
+                shown.total = round(done / share)
+                shown.set_postfix_str(about, refresh=False)
+                shown.update(crops)
+                if trainer.step == first + 1:  # which compiles: the speed is that of the steps from here on
+                    shown.initial = shown.last_print_n = shown.n
+                    shown.start_t = shown.last_print_t = time.time()
+                lines.tell_each_minute(done, shown.total, about)
+
+            # The run is closed at once, so that what is learned is saved at once.
+            with closing(trainer.run(watch)) as run:
+                for progress in run:
+                    scores = [f"{name} {value:.4g}" for name, value in progress.scores.items()]
+                    self._score = next((score for score in scores if "psnr" in score), "")
+                    at = f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}"
+                    self.say("  ".join([at, *scores]))
+
+
+class _Lines:
+    """What stands in for a bar where stderr is no terminal."""
+
+    def __init__(self, doing: str, unit: str, silent: bool) -> None:
+        self.doing, self.unit, self.silent = doing, unit, silent
+        self._begun = self._told = time.monotonic()
+
+    def tell(self, done: int, total: int, about: str = "") -> None:
+        """How far it is; before the first item, what is to be done."""
+        self._told = now = time.monotonic()
+        if self.silent:
             return
-        columns = (BarColumn(20), TextColumn("{task.description}", markup=False))
-        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as bar:
-            line, pace = bar.add_task("the first step", total=1.0), Pace(trainer.spec, crops)
+        if not done:
+            write(f"{self.doing} {total} {self.unit}")
+            return
+        took = now - self._begun
+        left = tqdm.format_interval(max(0.0, took / done * (total - done)))
+        told = f"{self.doing}: {done} of {total} {self.unit}, {done / max(took, 1e-9):.1f}/s, {left} left"
+        write("  ".join(filter(None, [told, about])))
 
-            def watch(loss: float) -> None:
-                told = f"step {trainer.step}  loss {pace.loss(loss):.4f}  {pace.told(trainer.step, trainer.minutes)}"
-                completed = trainer.spec.progress(trainer.step, trainer.minutes)
-                bar.update(line, completed=completed, description=f"{told}  {self._score}")
-
-            yield watch
-
-
-class Pace:
-    """How fast the last steps were; the first one of all, which compiles, does not count."""
-
-    def __init__(self, spec: TrainSpec, crops: int, window: int = 30) -> None:
-        self.spec, self.crops = spec, crops
-        self._minutes: deque[float] = deque(maxlen=window)
-        self._losses: deque[float] = deque(maxlen=window)
-
-    def loss(self, loss: float) -> float:
-        """The mean over the last steps, of which this is one."""
-        self._losses.append(loss)
-        return sum(self._losses) / len(self._losses)
-
-    def told(self, step: int, minutes: float) -> str:
-        """Crops a second and the time that is left, from the second step on."""
-        self._minutes.append(minutes)
-        took = (minutes - self._minutes[0]) / max(len(self._minutes) - 1, 1)  # [min] a step
-        if took <= 0:
-            return ""
-        ends = [(self.spec.steps - step) * took] if self.spec.steps else []
-        ends += [self.spec.minutes - minutes] if self.spec.minutes else []
-        left = max(0.0, min(ends))
-        shown = f"{left:.0f} min" if left >= 1 else f"{60 * left:.0f} s"
-        return f"{self.crops / (60 * took):.1f} pictures/s  {shown} left"
+    def tell_each_minute(self, done: int, total: int, about: str = "") -> None:
+        """The same, if a minute has passed since the last line."""
+        if time.monotonic() - self._told >= MINUTE:
+            self.tell(done, total, about)

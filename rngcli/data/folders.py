@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import NoInputError, PictureError, UsageError
-from ..images import READABLE_SUFFIXES, read
+from ..images import FORMAT_OF_SUFFIX, read
+from ..images.walk import walk
 from .benchmark import Benchmark, Pair, awgn
+from .protocols import ALIKE, PROTOCOLS, check_noises, degraded, eight_bits
 
 NOISY_WORDS = frozenset({"noisy", "real"})  # SIDD and others write NOISY and GT, PolyU and CC real and mean
 CLEAN_WORDS = frozenset({"clean", "gt", "mean"})
@@ -21,38 +23,69 @@ def clean_folder(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         raise NoInputError(f"{folder} is no folder", "give a folder of pictures")
-    found = pictures(folder.rglob("*"))
+    found = sorted(walk(folder).pictures)
     if not found:
-        raise NoInputError(f"no pictures below {folder}", "rng reads JPEG, PNG, TIFF, WebP, AVIF and camera RAW")
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
+        raise NoInputError(f"no pictures below {folder}", f"rng reads {known} and camera RAW")
     return found
 
 
-def pictures(paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that look like pictures, sorted, hidden files left out."""
-    return sorted(
-        p for p in paths if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
+def with_noise(folder: str | Path, sigmas: Sequence[float] = (), noises: Sequence[str] = ("awgn",)) -> list[Benchmark]:
+    """Any folder of clean pictures made noisy: one benchmark for each noise, of white noise one for each σ."""
+    check_noises(noises, sigmas)
+    return noisy_sets(Path(folder).resolve().name, Path(folder), clean_folder(folder), sigmas, noises)
 
 
-def with_noise(folder: str | Path, sigmas: Iterable[float]) -> list[Benchmark]:
-    """Any folder of clean pictures with white noise: one benchmark for each σ on the 0-255 scale."""
-    files = clean_folder(folder)
-    return [noisy_set(Path(folder).resolve().name, Path(folder), files, sigma) for sigma in sigmas]
+def noisy_sets(
+    name: str, folder: Path, files: Sequence[Path], sigmas: Sequence[float], noises: Sequence[str]
+) -> list[Benchmark]:
+    """Clean `files` of `folder` with each noise: "awgn" and "awgn8" of each σ on the 0-255 scale, and `PROTOCOLS`."""
+    return [
+        benchmark
+        for noise in noises
+        for benchmark in (
+            [_protocol_set(name, folder, files, noise)]
+            if noise in PROTOCOLS
+            else [_white_set(name, folder, files, sigma, as_file=noise == "awgn8") for sigma in sigmas]
+        )
+    ]
 
 
-def noisy_set(name: str, folder: Path, files: Sequence[Path], sigma: float) -> Benchmark:
-    """Clean `files` of `folder` with white noise of one σ on the 0-255 scale."""
+def _white_set(name: str, folder: Path, files: Sequence[Path], sigma: float, as_file: bool) -> Benchmark:
+    """White noise of one σ, as 8-bit files hold it or as it is."""
     by_key = _keyed(folder, files)
 
     def load(key: str) -> Pair:
         pixels = _pixels(by_key[key])
-        return Pair(key, awgn(pixels, sigma), pixels)
+        noisy = awgn(pixels, sigma)
+        return Pair(key, eight_bits(noisy) if as_file else noisy, pixels)
 
     protocol = (
-        f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, neither "
-        f"clipped nor rounded; PSNR on RGB over the clamped float output, mean over pictures"
+        f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, "
+        f"{'clipped and rounded to 8 bits' if as_file else 'neither clipped nor rounded'}; "
+        f"PSNR on RGB over the clamped float output, mean over pictures"
     )
-    return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
+    name = f"{name} {'8-bit ' if as_file else ''}σ={sigma:g}"
+    return _clean_set(name, protocol, folder, by_key, load, sigma)
+
+
+def _protocol_set(name: str, folder: Path, files: Sequence[Path], noise: str) -> Benchmark:
+    by_key = _keyed(folder, files)
+
+    def load(key: str) -> Pair:
+        return Pair(key, *degraded(noise, _pixels(by_key[key]), key))
+
+    protocol = f"{PROTOCOLS[noise].text}; {ALIKE}"
+    return _clean_set(f"{name} {noise}", protocol, folder, by_key, load, None)
+
+
+def _clean_set(
+    name: str, protocol: str, folder: Path, by_key: dict[str, Path], load: Callable[[str], Pair], sigma: float | None
+) -> Benchmark:
+    return Benchmark(
+        name, protocol, tuple(by_key), load, tuple(str(error) for error in walk(folder).errors), sigma=sigma,
+        source=str(folder.resolve()), files=lambda key: (by_key[key],),
+    )  # fmt: skip
 
 
 def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchmark:
@@ -61,6 +94,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
     What has no partner is named in `problems`; NoInputError where nothing matches.
     """
     pairs, problems = matched(Path(noisy), Path(clean))
+    problems += [str(error) for side in dict.fromkeys((noisy, clean)) for error in walk(Path(side)).errors]
     return Benchmark(
         name,
         "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
@@ -68,6 +102,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
         lambda key: _read_pair(key, *pairs[key]),
         tuple(problems),
         source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
+        files=lambda key: pairs[key],
     )
 
 

@@ -1,25 +1,27 @@
 """What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
 
+from rngcli.atomic import PART_PREFIX, PART_SUFFIX
 from rngcli.images.files import (
     FORMAT_OF_SUFFIX,
-    PART_PREFIX,
-    PART_SUFFIX,
     RAW_SUFFIXES,
     READABLE_SUFFIXES,
     SUFFIX_OF_FORMAT,
     decode,
     encode,
+    encode_noted,
+    format_named,
     output_suffix,
     read,
     sniff,
     write,
     write_bytes,
+    write_new,
 )
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 
 __all__ = [
-    "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
-    "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
-    "output_suffix", "read", "sniff", "write", "write_bytes",
+    "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
+    "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
+    "encode_noted", "format_named", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

@@ -32,14 +32,11 @@ def from_stored(image: Image) -> Image:
     image = image.noted(note) if note else image
     tone = image.tone or _by_profile(space)
     if image.depth == 32:
-        tone = _of_floats(tone, image.pixels, may_be_light=space is None)
+        tone = _of_floats(tone, image.pixels, may_be_light=not (image.metadata.icc or image.metadata.colour))
     if image.tone or image.depth == 32:
         tone = _fitted(tone, image.pixels)
     if tone == ToneMap():
         return image
-    if _is_bright(tone) and image.depth == 32:
-        most = image.pixels.max() / max(tone.units)
-        image = image.noted(f"values up to {most:.3g} times white: kept in a TIFF, tone-mapped in other formats")
     return replace(image, pixels=_banded(image.pixels, tone.encode), tone=tone)
 
 
@@ -97,11 +94,11 @@ def expressible(image: Image, format: Format) -> Image:
 
     Codes become a profile. Floats of any range become [0, 1], tone-mapped where they hold highlights.
     """
-    if image.depth == 32 and format != "tiff" and image.tone:
-        image = _in_range(image, image.tone)
+    if image.depth == 32 and format not in ("tiff", "jxl") and image.tone:
+        image = _in_range(image, image.tone, format)
     coded = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
     space, _ = space_of(image.metadata, image.grey)
-    if coded and format not in ("png", "avif"):
+    if coded and format not in ("png", "avif", "heic", "jxl"):
         if space is None and coded[:2] not in SRGB_CODES:
             raise PictureError(f"{format.upper()} cannot hold the HDR colours of this picture", "choose PNG or AVIF")
         icc = icc_profile(space, "as coded") if space else b""
@@ -112,19 +109,22 @@ def expressible(image: Image, format: Format) -> Image:
     return image
 
 
-def _in_range(image: Image, tone: ToneMap) -> Image:
+def _in_range(image: Image, tone: ToneMap, format: Format) -> Image:
+    """Floats as integers of [0, 1] can hold them: in their unit, tone-mapped where they hold highlights."""
     alpha = image.alpha
     if alpha is not None and alpha.max() > 1:
         alpha = (alpha / np.float32(max(tone.units))).astype(alpha.dtype)
     if not _is_bright(tone):
         return replace(image, alpha=alpha, tone=replace(tone, units=(1.0, 1.0, 1.0)))
-    space, icc = space_of(image.metadata, image.grey)[0], b""
+    space, icc = space_of(image.metadata, image.grey)[0], b"" if image.grey else image.metadata.icc
     if space and not image.grey:
         red, green, blue = (SRGB_CURVE if seen else own for seen, own in zip(tone.curves, space.curves, strict=True))
         icc = icc_profile(Space(space.matrix, (red, green, blue)), "tone-mapped")
     black_at_zero = replace(tone, low=0.0)
     pixels = _banded(image.pixels, lambda band: black_at_zero.encode(tone.decode(band)))
-    return replace(image, pixels=pixels, alpha=alpha, tone=ToneMap(), metadata=replace(image.metadata, icc=icc))
+    metadata = replace(image.metadata, icc=icc)
+    image = replace(image, pixels=pixels, alpha=alpha, tone=ToneMap(), metadata=metadata)
+    return image.noted(f"{format.upper()} has no place for its highlights above white: tone-mapped")
 
 
 def _banded(pixels: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

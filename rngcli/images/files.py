@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-import os
-import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import dng, jpeg, png, raw, tiff, webp
-from rngcli.images.colour import expressible, from_stored, to_stored
-from rngcli.images.metadata import stripped, truthful, upright
-from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
+from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
+from rngcli.images.chromaticity import icc_of_exif
+from rngcli.images.colour import from_stored
+from rngcli.images.fitting import fitted
+from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -24,28 +24,32 @@ RAW_SUFFIXES = frozenset({
 })  # fmt: skip
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
-    ".webp": "webp", ".avif": "avif", ".dng": "dng",
+    ".webp": "webp", ".avif": "avif", ".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl",
+    ".dng": "dng",
 }  # fmt: skip
 SUFFIX_OF_FORMAT: dict[Format, str] = {
-    "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "dng": ".dng",
+    "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
+    "dng": ".dng",
 }  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
-PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
-    "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode_webp, "avif": webp.decode_avif,
-    "raw": raw.decode,
+    "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode, "avif": avif.decode,
+    "heic": heic.decode, "jxl": jxl.decode, "raw": raw.decode,
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
-    "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode_webp, "avif": webp.encode_avif,
-    "dng": dng.encode,
+    "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode, "avif": avif.encode,
+    "heic": heic.encode, "jxl": jxl.encode, "dng": dng.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
-    b"\xff\x0a": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+_ONE_PICTURE = {
+    errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
+    errno.EACCES, errno.EPERM, errno.ELOOP,
+}  # fmt: skip
 
 
 def sniff(data: bytes) -> str:
@@ -56,6 +60,8 @@ def sniff(data: bytes) -> str:
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
+    if data.startswith((jxl.CODESTREAM, jxl.CONTAINER)):
+        return "jxl"
     if raw.is_raw(data):
         return "raw"
     if data[4:8] == b"ftyp":
@@ -73,8 +79,8 @@ def _sniff_boxes(data: bytes) -> str:
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
     if b"avif" in brands:
         return "avif"
-    if b"hei" in brands or b"mif1" in brands:
-        raise PictureError("a HEIF picture, which rng does not read", "export it as JPEG, TIFF or AVIF first")
+    if any(mark in brands for mark in (b"hei", b"mif1", b"hevc", b"hevx")):
+        return "heic"
     raise PictureError("the file is a film or another container, no picture", "leave it out")
 
 
@@ -86,7 +92,7 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
     options = options or ReadOptions()
     kind = sniff(data)
     try:
-        return from_stored(_finite(_DECODERS[kind](data, options)))
+        return from_stored(_profiled(_finite(_DECODERS[kind](data, options))))
     except RngError:
         raise
     except MemoryError:
@@ -106,11 +112,23 @@ def _finite(image: Image) -> Image:
     return image
 
 
+def _profiled(image: Image) -> Image:
+    metadata = image.metadata
+    icc = metadata.icc or (b"" if metadata.colour else icc_of_exif(metadata.exif))
+    return replace(image, metadata=replace(metadata, icc=icc)) if icc else image
+
+
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
+    return encode_noted(image, format, options)[0]
+
+
+def encode_noted(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[bytes, tuple[str, ...]]:
+    """`encode`, and what the format could not keep of the picture, one line each."""
     options = options or WriteOptions()
     try:
-        return _ENCODERS[format](_stored(image, format, options), options)
+        held = fitted(image, format, options)
+        return _ENCODERS[format](held, options), held.notes[len(image.notes) :]
     except RngError:
         raise
     except MemoryError:
@@ -120,23 +138,9 @@ def encode(image: Image, format: Format, options: WriteOptions | None = None) ->
         raise PictureError(cause, "choose another format") from error
 
 
-def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
-    """The picture as the file will hold it: out of range where it was, metadata made true, orientation exactly once.
-
-    In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
-    tag, and a stripped picture has none: there the pixels are turned and the tag is 1.
-    """
-    image = expressible(image, format)
-    pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
-        pixels = turned(pixels, metadata.orientation)
-        alpha = None if alpha is None else turned(alpha, metadata.orientation)
-        metadata = upright(metadata)
-    height, width = pixels.shape[:2]
-    kept = stripped(metadata) if options.strip_metadata else truthful(metadata, width, height, options.software)
-    if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
-        alpha = None
-    return replace(image, pixels=pixels, alpha=alpha, metadata=kept)
+def format_named(name: str | None) -> str | None:
+    """The format that a user means by its name or by a suffix of its files, tif or jpg; other names as they are."""
+    return FORMAT_OF_SUFFIX.get(f".{name.lower().lstrip('.')}", name) if name else None
 
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
@@ -177,29 +181,26 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the file at `path` by `data` in one instant: at every moment there is the old file or the new."""
-    part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
+    """Replace the file at `path` by `data` in one instant, as `atomic.write_bytes` does.
+
+    Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
+    """
+    with _one_picture():
+        atomic.write_bytes(path, data)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """The same for a file that must not be there yet: False, and nothing is replaced, where something is."""
+    with _one_picture():
+        return atomic.write_new(path, data)
+
+
+@contextmanager
+def _one_picture() -> Iterator[None]:
+    """PictureError where only one name, or its folder, is at fault."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(part, data)
-            os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
-    except OSError as error:
-        # A file exists where the folder would be made: the system says only that.
-        reason = "a file is in its folder's place" if error.errno == errno.EEXIST else error.strerror
-        cause = f"{path} cannot be written ({reason})"
-        if error.errno in _ONE_PICTURE:
-            raise PictureError(cause, "choose another output name") from None
-        raise EnvironmentFault(cause, "check the disk and its rights") from None
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    # O_EXCL and 0o666 rather than mkstemp: the file must get the rights that any new file of the user gets.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        yield
+    except EnvironmentFault as fault:
+        if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in _ONE_PICTURE:
+            raise PictureError(fault.cause, "choose another output name") from None
+        raise

@@ -13,10 +13,10 @@ from rngcli.images.ifd import Directory
 from rngcli.images.metadata import Metadata
 from rngcli.images.tone import ToneMap
 
-Format = Literal["jpeg", "png", "tiff", "webp", "avif", "dng"]
-Depth = Literal[8, 16, 32]
+Format = Literal["jpeg", "png", "tiff", "webp", "avif", "heic", "jxl", "dng"]
+Depth = Literal[8, 10, 12, 16, 32]
 RawSpace = Literal["srgb", "p3", "prophoto"]
-_DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
+_DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 10: np.uint16, 12: np.uint16, 16: np.uint16, 32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Encoding:
     tables: tuple[tuple[int, ...], ...] = ()  # JPEG quantisation tables
     subsampling: int | None = None  # Pillow's number: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0
     progressive: bool = False
-    lossless: bool = False  # WebP
+    lossless: bool = False  # WebP, JPEG XL
     uncompressed: bool = False  # TIFF
 
 
@@ -60,9 +60,11 @@ class Image:
 
     `pixels` are (H, W, 3) float32 in [0, 1], in the primaries of the picture and a curve like sRGB's, grey ones
     replicated (`grey` remembers it). They lie as they are stored, not turned by the orientation tag, which stays in
-    `metadata`. `alpha` is (H, W), as it came. `tone` leads back to the stored values; None: the profile's curve does.
-    `depth` is 8 or 16 bit integers or 32 bit floats. `camera` holds the tags that make a DNG of a raw. `notes` say what
-    reading could not keep, one line each.
+    `metadata`. `tone` leads back to the stored values; None: the profile's curve does. `alpha` is (H, W), as it came;
+    that of 10 and 12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it. `extras`, (H, W, n),
+    are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came. `depth` is the bits of
+    integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say what reading could not
+    keep, one line each.
     """
 
     pixels: np.ndarray
@@ -71,6 +73,7 @@ class Image:
     grey: bool = False
     alpha: np.ndarray | None = None
     premultiplied: bool = False
+    extras: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
     tone: ToneMap | None = None
@@ -78,10 +81,18 @@ class Image:
     notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
-        """The same picture with other pixels, (H, W, 3) float32 in [0, 1]."""
-        if pixels.shape != self.pixels.shape:
-            raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {self.pixels.shape}")
-        return replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))
+        """The same picture with other pixels, (H, W, 3) float32 in [0, 1].
+
+        Of its own size, or of a whole multiple: then each pixel of alpha is repeated, and no DNG can be made of it.
+        """
+        own, scale = self.pixels.shape, pixels.shape[0] // self.pixels.shape[0]
+        if scale < 1 or pixels.shape != (scale * own[0], scale * own[1], 3):
+            raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {own}")
+        changed = replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))
+        if scale == 1:
+            return changed
+        alpha = None if self.alpha is None else self.alpha.repeat(scale, 0).repeat(scale, 1)
+        return replace(changed, alpha=alpha, camera=None)
 
     def noted(self, note: str) -> Image:
         """The same picture with one more line for the user."""
@@ -97,9 +108,12 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise PictureError(size, "raise it with --max-pixels if the picture is meant")
 
 
-def from_samples(samples: np.ndarray) -> np.ndarray:
-    """Stored samples, (H, W) or (H, W, 3) of uint8, uint16 or float32, as (H, W, 3) float32 with full scale at 1."""
-    scale = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+def from_samples(samples: np.ndarray, bits: int = 0) -> np.ndarray:
+    """Stored samples, (H, W) or (H, W, 3), as (H, W, 3) float32 with full scale at 1.
+
+    Of uint8 or uint16, of which `bits` are used (0: all), or of float32.
+    """
+    scale = 1 if samples.dtype.kind == "f" else 2 ** (bits or 8 * samples.itemsize) - 1
     pixels = samples.astype(np.float32)
     if scale != 1:
         pixels /= np.float32(scale)
@@ -118,12 +132,26 @@ def to_samples(pixels: np.ndarray, depth: Depth, grey: bool) -> np.ndarray:
 
 
 def alpha_samples(alpha: np.ndarray, depth: Depth) -> np.ndarray:
-    """Alpha (H, W) of any depth in the samples of `depth`; untouched where it is of that depth already."""
-    if alpha.dtype == _DTYPES[depth]:
+    """Alpha (H, W) of 8 or 16 bit or floats in the samples of `depth`; untouched where it is of that depth already."""
+    if alpha.dtype == _DTYPES[depth] and depth not in (10, 12):
         return alpha
     scale = 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max)
     values = np.clip(alpha / scale, 0, 1)
     return values.astype(np.float32) if depth == 32 else np.rint(values * (2**depth - 1)).astype(_DTYPES[depth])
+
+
+def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Integers of `bits` in the full range of uint8, or of uint16 where they have more than 8; floats as they are."""
+    whole = 8 if bits <= 8 else 16
+    if bits in (whole, 32):
+        return samples
+    return np.rint(samples * ((2**whole - 1) / (2**bits - 1))).astype(f"u{whole // 8}")
+
+
+def straight(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Stored colours (H, W, 3) that are multiplied by alpha (H, W), as they are without it; none where alpha is 0."""
+    share = alpha_samples(alpha, 32)[..., None]
+    return np.divide(pixels, share, out=np.zeros_like(pixels), where=share > 0).clip(0, 1)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

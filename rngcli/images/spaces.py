@@ -21,6 +21,7 @@ _PRIMARIES = {  # by number of ITU-T H.273, which PNG (cICP) and AVIF (nclx) use
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 SRGB_CODES = (b"\x02\x02", b"\x01\x0d", b"\x01\x02", b"\x02\x0d")  # primaries and transfer; 2 is "not said"
+_SEEN = 1 / 255  # difference below which a space is as good as sRGB
 _IDENTITY = (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # g, a, b, c, d, e, f
 
 
@@ -122,7 +123,7 @@ PROPHOTO = _of_primaries(  # ROMM RGB (ISO 22028-2), with the plain power that A
 
 
 def space_of(metadata: Metadata, grey: bool) -> tuple[Space | None, str]:
-    """The space that a picture names, None where it names none or a rare one, and what the user should be told."""
+    """The colour space of a picture, None where it is sRGB or not known, and what the user should be told."""
     cicp = next((body for kind, body in metadata.colour if kind == b"cICP" and len(body) == 4), b"")
     return _space_of(cicp, metadata.icc, grey)
 
@@ -139,7 +140,13 @@ def _space_of(cicp: bytes, icc: bytes, grey: bool) -> tuple[Space | None, str]:
         space = _profiled(icc, grey)
     except (struct.error, ValueError, KeyError, IndexError, np.linalg.LinAlgError):
         return None, "its colour profile cannot be computed with: the networks see the values as they are stored"
-    return space, ""
+    return (None if _is_srgb(space) else space), ""
+
+
+def _is_srgb(space: Space) -> bool:
+    levels = np.linspace(0, 1, 6)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3).T
+    return bool(np.abs(space.to_srgb(colours) - colours).max() < _SEEN)
 
 
 def _profiled(icc: bytes, grey: bool) -> Space:

@@ -1,10 +1,13 @@
-"""XMP of a raw file, and what of it is still true once the raw has been developed by another program."""
+"""XMP: what of a raw's is still true once it is developed, and packets in several pieces."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree
 
 _LARGEST = 2**20  # bytes; words on a photograph are fewer
+_LARGEST_JOINED = 2**26
+_PIECE_HEAD = 35 + 32 + 4 + 4  # bytes before a piece's text
+_HAS_MORE = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 # What people and cameras say of the photograph. All else is about the raw file or about how another program would
 # develop it: read again with the output, those settings would be applied a second time.
@@ -41,10 +44,9 @@ def of_the_photograph(packet: bytes) -> bytes:
         rdf = root if root.tag == f"{_RDF}RDF" else root.find(f"{_RDF}RDF")
         if rdf is None or not _thinned(rdf):
             return b""
-        body = ElementTree.tostring(root, "unicode")
+        return _packet(root)
     except (ElementTree.ParseError, LookupError, ValueError, RecursionError):
         return b""
-    return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{body}<?xpacket end="w"?>'.encode()
 
 
 def _thinned(rdf: ElementTree.Element) -> int:
@@ -66,3 +68,34 @@ def _is_kept(name: str) -> bool:
 
 def _properties(description: ElementTree.Element) -> int:
     return len(description) + len(description.attrib.keys() - {f"{_RDF}about", "about"})
+
+
+def joined(packet: bytes, pieces: tuple[bytes, ...]) -> bytes:
+    """One packet of a main one and of the pieces that continue it in a JPEG: mark, GUID, size, offset, and text."""
+    rest = bytearray()
+    for piece in sorted(pieces, key=lambda piece: piece[_PIECE_HEAD - 4 : _PIECE_HEAD]):
+        rest += piece[_PIECE_HEAD:]
+    try:
+        main, more = (_parsed(part) for part in (packet, bytes(rest)))
+    except (ElementTree.ParseError, ValueError, RecursionError):
+        return packet
+    target, source = (root if root.tag == f"{_RDF}RDF" else root.find(f"{_RDF}RDF") for root in (main, more))
+    if target is None or source is None:
+        return packet
+    for description in list(target):
+        description.attrib.pop(_HAS_MORE, None)
+        for child in [child for child in description if child.tag == _HAS_MORE]:
+            description.remove(child)
+    target.extend(list(source))
+    return _packet(main)
+
+
+def _parsed(packet: bytes) -> ElementTree.Element:
+    if len(packet) > _LARGEST_JOINED or b"<!DOCTYPE" in packet:
+        raise ValueError("no XMP")
+    return ElementTree.fromstring(packet.strip(b"\0"))
+
+
+def _packet(root: ElementTree.Element) -> bytes:
+    body = ElementTree.tostring(root, "unicode")
+    return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{body}<?xpacket end="w"?>'.encode()
