@@ -63,6 +63,8 @@ class BatchOptions:
             "quality": self.files.write.quality,
             "strip": self.files.write.strip_metadata,
             "bright": self.files.read.raw_bright,
+            **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
+            **({"hot": True} if self.files.read.keep_hot_pixels else {}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
