@@ -63,8 +63,8 @@ class Image:
     `metadata`. `tone` leads back to the stored values; None: the profile's curve does. `alpha` is (H, W), as it came;
     that of 10 and 12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it.
     `extras`, (H, W, n), are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came.
-    `depth` is the bits of integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say what reading could not
-    keep, one line each.
+    `depth` is the bits of integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say
+    what reading could not keep, one line each.
     """
 
     pixels: np.ndarray
