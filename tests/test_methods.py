@@ -10,9 +10,9 @@ from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from rngcli import methods
+from rngcli import evaluation, methods
 from rngcli.batch.inputs import plan
-from rngcli.batch.worker import Files, run
+from rngcli.batch.worker import FileOptions, run
 from rngcli.cli import app
 from rngcli.diffusion.operators import Identity, Seen
 from rngcli.diffusion.process import Process
@@ -178,8 +178,8 @@ def test_half_the_capacity_is_the_same_method(toy):
 def test_the_worker_writes_what_a_second_method_makes(toy, tmp_path):
     pixels = np.random.default_rng(1).integers(80, 256, (70, 50, 4), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    tasks = plan([tmp_path / "a.png"], tmp_path / "out")
-    files = Files(step_maps=tmp_path / "maps")
+    tasks = plan([tmp_path / "a.png"], tmp_path / "out").tasks
+    files = FileOptions(step_maps=tmp_path / "maps")
     (outcome,) = run(tasks, Pipeline(toy, "cpu", "fp32", 2), Request(), files)
     assert (outcome.error, outcome.notes, outcome.steps) == (None, (), 3)
     written = np.asarray(Image.open(tasks[0].target))
@@ -207,6 +207,15 @@ def test_the_command_takes_a_bundle_with_a_second_method(toy, tmp_path):
     assert isinstance(refused.exception, UsageError)
     assert "blur has no option --steps" in str(refused.exception)
     assert not (tmp_path / "no.png").exists()
+
+
+def test_the_methods_of_a_bundle_are_columns_of_a_comparison(toy):
+    columns = evaluation.methods(["blur", "rng"], evaluation.Sweep(), lambda: Pipeline(toy, "cpu", "fp32", 1))
+    job = Job("x", np.full((60, 40, 3), 0.6, np.float32))
+    blur, rng = (next(column.run([job], None)) for column in columns)
+    assert ([column.name for column in columns], blur.pixels.shape, rng.pixels.shape) == (
+        ["blur", "rng"], (120, 80, 3), (60, 40, 3),
+    )  # fmt: skip
 
 
 # --- RnG as a method -------------------------------------------------------------------------------------------
@@ -248,11 +257,16 @@ def test_changes_to_rng_leave_what_other_methods_share(toy):
 
 def test_unknown_settings_of_rng_are_errors():
     bundle = random_bundle()
-    for stray in ({"temperature": 1}, {"process": {**bundle.methods["rng"].settings["process"], "sigma": 1}}):
-        settings = {**bundle.methods["rng"].settings, **stray}
-        damaged = replace(bundle, methods={"rng": replace(bundle.methods["rng"], settings=settings)})
+    spec = bundle.methods["rng"]
+    for stray in ({"temperature": 1}, {"process": {**spec.settings["process"], "sigma": 1}}):
+        damaged = replace(bundle, methods={"rng": replace(spec, settings={**spec.settings, **stray})})
         with pytest.raises(ModelError, match="'rng' is damaged"):
             open_method(damaged)
+    swapped = replace(spec, networks={**spec.networks, "generate": "nafnet"})
+    with pytest.raises(ModelError, match="a network of the kind nafnet cannot generate"):
+        open_method(replace(bundle, methods={"rng": swapped}))
+    with pytest.raises(ModelError, match="chooses among 11 budgets, 2 are there"):
+        open_method(with_rng(bundle, budgets=rng_of(bundle).budgets[:2]))
 
 
 # --- processes and operators -----------------------------------------------------------------------------------

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from ..batch.inputs import Naming, Outcome, keep_apart, manifest_folder
-from ..batch.report import check_report
-from ..errors import Exit, Interrupted, PictureError, UsageError
-from ..images import Format, ReadOptions, WriteOptions, format_named
+from ..batch.inputs import Naming, Outcome, keep_apart, told
+from ..batch.report import check_report, rows_of, write_report
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
+from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import completion
+from . import completion, progress
 from .operands import Operands
 from .options import (
     DEFAULT_MODEL,
+    MOST_STEPS,
     OUTPUT,
     PROCESS,
     REPORT,
@@ -28,6 +31,7 @@ from .options import (
     Precision,
     Quiet,
     Seed,
+    finite,
 )
 from .stdio import run_piped
 
@@ -62,7 +66,11 @@ def denoise(
     max_steps: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="At most N evaluations of the generator a tile.", rich_help_panel=PROCESS
+            metavar="N",
+            min=0,
+            max=MOST_STEPS,
+            help="At most N evaluations of the generator a tile.",
+            rich_help_panel=PROCESS,
         ),
     ] = 100,
     steps: Annotated[
@@ -71,7 +79,12 @@ def denoise(
     detail: Annotated[
         float,
         typer.Option(
-            metavar="0..1", min=0, max=1, help="Share of the generated detail; 0: none.", rich_help_panel=PROCESS
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the generated detail; 0: none.",
+            rich_help_panel=PROCESS,
         ),
     ] = 1.0,
     seed: Seed = 0,
@@ -86,8 +99,8 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
-            help="Instead of each source's own.",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl|dng",
+            help="Instead of each source's own; dng: linear, of camera RAW only.",
             autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
         ),
@@ -104,6 +117,12 @@ def denoise(
     ] = 400_000_000,
     raw_bright: Annotated[
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
+    ] = False,
+    raw_space: Annotated[
+        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+    ] = "srgb",
+    keep_hot_pixels: Annotated[
+        bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)
     ] = False,
     overwrite: Annotated[
         bool,
@@ -160,13 +179,20 @@ def denoise(
         operands.check([name for name, given in beside.items() if given], json)
         if report:
             check_report(report)
+            if log and log.absolute() == report.absolute():
+                raise UsageError("--log and --report are one file", "give each its own")
         _check_reference(reference)
         naming = Naming(suffix, _format(format))
 
-        from ..batch.run import Batch, BatchOptions
-        from ..batch.worker import FileOptions
+        with progress.waiting("loading …", quiet):
+            from ..batch.run import Batch, BatchOptions
+            from ..batch.worker import FileOptions
+            from ..device import heed_cpu_quota
 
-        read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
+        heed_cpu_quota()
+        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
+        read = ReadOptions(max_pixels, raw_bright, _raw_space(raw_space), to_dng, keep_hot_pixels)
+        write = WriteOptions(quality, strip_metadata)
         files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
         request = _request(max_steps, steps, detail, seed)
         options = BatchOptions(
@@ -174,10 +200,10 @@ def denoise(
         )
         if operands.piped:
             raise typer.Exit(run_piped(operands, options, tell))
-        tasks = operands.tasks(naming)
+        inputs = operands.plan(naming, step_map)
         if step_map:
-            keep_apart(tasks, step_map)
-        batch = Batch(tasks, manifest_folder(tasks, operands.target), options)
+            keep_apart(inputs.tasks, step_map)
+        batch = Batch(inputs, options)
         raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
 
 
@@ -193,13 +219,19 @@ def _format(name: str | None) -> Format | None:
     raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
 
 
+def _raw_space(name: str) -> RawSpace:
+    if name in get_args(RawSpace):
+        return name  # type: ignore[return-value]
+    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
+
+
 def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
     from ..methods.contract import Request
 
     if steps == "auto":
         return Request(max_steps, None, detail, seed)
-    if not steps.isdecimal():
-        raise UsageError(f"--steps {steps!r} is neither auto nor a number", "give auto, or a number from 0 on")
+    if not steps.isdecimal() or int(steps) > MOST_STEPS:
+        raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
     return Request(max_steps, int(steps), detail, seed)
 
 
@@ -210,42 +242,51 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
         tell.say(f"refused: {outcome.task.name}: {outcome.error}")
     refused = f", {len(batch.refused)} refused" if batch.refused else ""
     tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    if batch.passed_over:
+        tell.say(told(batch.passed_over))
     return Exit.OK
 
 
 def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
-    from .reporter import reported
-
-    outcomes = list(batch.refused)
-    for task in batch.done:
-        tell.skipped(task)
-    for outcome in outcomes:
-        tell.outcome(outcome)
     if batch.begins:
-        batch.prepare()
-    with reported(report, outcomes):
+        with progress.waiting("loading the model …", tell.quiet):
+            batch.prepare()
+    outcomes: list[Outcome] = []
+    faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
+    try:
+        for outcome in _outcomes(batch, tell):
+            outcomes.append(outcome)
+            try:
+                tell.outcome(outcome)
+            except EnvironmentFault as fault:
+                faults.append(fault)
+    except PictureError:  # --fail-fast; the summary names it
+        pass
+    except KeyboardInterrupt:
+        done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
+        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
+    finally:
+        outcomes[:] = batch.lost(outcomes)
         try:
-            if batch.begins:
-                _denoise(batch, tell, outcomes)
+            if report:
+                write_report(report, rows_of(batch.tasks, outcomes))
         finally:
-            tell.summary(outcomes, skipped=len(batch.done), total=len(batch.tasks))
+            tell.summary(outcomes, len(batch.tasks), batch.passed_over)
+    if faults:
+        raise faults[0]
     return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
 
 
-def _denoise(batch: Batch, tell: Reporter, outcomes: list[Outcome]) -> None:
+def _outcomes(batch: Batch, tell: Reporter) -> Iterator[Outcome]:
+    """All of a batch: what is refused, what was done before, and what is done now."""
+    yield from batch.refused
     score = _judge(tell) if batch.options.files.reference else None
-    before = len(outcomes)
-    try:
-        with tell.progress(len(batch.todo), 2 if batch.options.request.generates else 1) as watch:
-            for outcome in batch.run(watch, score):
-                outcomes.append(outcome)
-                tell.outcome(outcome)
-    except PictureError:  # --fail-fast; the summary names it
-        return
-    except KeyboardInterrupt:
-        after = f"interrupted after {len(outcomes) - before} of {len(batch.todo)} pictures"
-        raise Interrupted(after, tell.goes_on) from None
+    yield from batch.before(score)
+    if batch.begins:
+        calls = 2 if batch.options.request.generates else 1
+        with tell.progress(len(batch.todo), calls) as watch, closing(batch.run(watch, score)) as outcomes:
+            yield from outcomes
 
 
 def _judge(tell: Reporter) -> Score:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import avif, heic, jpeg, jxl, png, raw, tiff, webp
+from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
@@ -24,9 +25,11 @@ RAW_SUFFIXES = frozenset({
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
     ".webp": "webp", ".avif": "avif", ".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl",
+    ".dng": "dng",
 }  # fmt: skip
 SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
+    "dng": ".dng",
 }  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
@@ -36,14 +39,17 @@ _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
     "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode, "avif": avif.encode,
-    "heic": heic.encode, "jxl": jxl.encode,
+    "heic": heic.encode, "jxl": jxl.encode, "dng": dng.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+_ONE_PICTURE = {
+    errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
+    errno.EACCES, errno.EPERM, errno.ELOOP,
+}  # fmt: skip
 
 
 def sniff(data: bytes) -> str:
@@ -133,7 +139,7 @@ def format_named(name: str | None) -> str | None:
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
     """The suffix for the output of an input with `suffix`: its own where that names `format` (None: any) and no raw."""
-    own = FORMAT_OF_SUFFIX.get(suffix.lower())
+    own = None if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower())
     if own and format in (None, own):
         return suffix
     return SUFFIX_OF_FORMAT[format or "tiff"]
@@ -152,7 +158,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
 
 
 def _named(image: Image, suffix: str) -> Image:
-    expected = "tiff" if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
+    raw_format = image.format if image.format == "dng" else "tiff"
+    expected = raw_format if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
     return image if image.format == expected else image.noted(f"named {suffix}, but holds a {image.format.upper()}")
 
 
@@ -161,8 +168,8 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
     Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
     """
-    if path.suffix.lower() in RAW_SUFFIXES:
-        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .tif")
+    if path.suffix.lower() in RAW_SUFFIXES - {".dng"}:
+        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .dng or a .tif")
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
     write_bytes(path, encode(image, format, options))
 
@@ -172,8 +179,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
     """
-    try:
+    with _one_picture():
         atomic.write_bytes(path, data)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """The same for a file that must not be there yet: False, and nothing is replaced, where something is."""
+    with _one_picture():
+        return atomic.write_new(path, data)
+
+
+@contextmanager
+def _one_picture() -> Iterator[None]:
+    """PictureError where only one name, or its folder, is at fault."""
+    try:
+        yield
     except EnvironmentFault as fault:
         if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in _ONE_PICTURE:
             raise PictureError(fault.cause, "choose another output name") from None

@@ -28,7 +28,7 @@ def as_held(image: Image, format: Format, options: WriteOptions) -> Image:
     and the tag is 1.
     """
     image = expressible(image, format)
-    image = replace(image, pixels=to_stored(image), excess=None)
+    image = replace(image, pixels=to_stored(image))
     if image.alpha is not None:
         image = _with_alpha(image, image.alpha, format)
     if image.extras is not None and format != "tiff":
@@ -67,7 +67,7 @@ def losses(image: Image, format: Format, options: WriteOptions | None = None) ->
         return None if plane is None else plane[:1, :1]
 
     small = replace(image, pixels=image.pixels[:1, :1], alpha=corner(image.alpha), extras=corner(image.extras))
-    return as_held(replace(small, excess=None, notes=()), format, options or WriteOptions()).notes
+    return as_held(replace(small, notes=()), format, options or WriteOptions()).notes
 
 
 def _with_alpha(image: Image, alpha: np.ndarray, format: Format) -> Image:
