@@ -85,8 +85,10 @@ def stripped(metadata: Metadata) -> Metadata:
 
 
 def oriented(exif: bytes, orientation: int) -> bytes:
-    """An EXIF block that says so."""
-    return edited(exif, {ORIENTATION: ifd.short_field(_order(exif), orientation)})
+    """An EXIF block that says so, in the place of its old value where there is one, since the block may be full."""
+    changes = {ORIENTATION: ifd.short_field(_order(exif), orientation)}
+    told = overwritten(exif, changes)
+    return told if Metadata(told).orientation == orientation else edited(exif, changes)
 
 
 def upright(metadata: Metadata) -> Metadata:
