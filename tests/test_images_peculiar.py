@@ -27,6 +27,10 @@ def tiff_of(array: np.ndarray, **more: object) -> bytes:
     return file.getvalue()
 
 
+def encoded(image: Image, target: str) -> tuple[bytes, tuple[str, ...]]:
+    return images.encode(image, target), images.losses(image, target)
+
+
 def shown(data: bytes) -> np.ndarray:
     """sRGB, (H, W, 3) in [0, 1], as a viewer with colour management shows it."""
     return images.decode(data).pixels
@@ -185,7 +189,7 @@ def test_a_further_channel_is_no_transparency(kinds, dtype):
         before = [array[..., 3 + i] for i, k in enumerate(kinds) if k == kind]
         after = [seen[..., 3 + i] for i, k in enumerate(page.extrasamples) if k == kind]
         assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
-    data, notes = images.encode_noted(image, "png")
+    data, notes = encoded(image, "png")
     assert "further channels" in notes[0]
     assert (images.decode(data).alpha is not None) == (2 in kinds)
 
@@ -204,7 +208,7 @@ IPTC = b"".join(
 @pytest.mark.parametrize("target", ["png", "webp", "avif", "heic", "jxl"])
 def test_iptc_becomes_xmp(target):
     image = Image(smooth().astype(np.float32) / 255, "jpeg", metadata=Metadata(iptc=IPTC))
-    data, notes = images.encode_noted(image, target)
+    data, notes = encoded(image, target)
     xmp = images.decode(data).metadata.xmp.decode()
     for text in ("Wälder &amp; Wiesen", "<rdf:li>wood</rdf:li><rdf:li>meadow</rdf:li>", "Anna", "2024-05-06"):
         assert text in xmp
@@ -225,7 +229,7 @@ def test_words_that_xmp_has_already_stay():
 
 def test_damaged_xmp_is_left_alone_and_the_words_are_named():
     image = Image(smooth().astype(np.float32) / 255, "jpeg", metadata=Metadata(iptc=IPTC, xmp=b"<x:xmp"))
-    data, notes = images.encode_noted(image, "webp")
+    data, notes = encoded(image, "webp")
     assert images.decode(data).metadata.xmp == b"<x:xmp"
     assert "damaged" in notes[0]
 
@@ -234,7 +238,7 @@ def test_texts_of_a_png_and_comments_of_a_jpeg_find_their_places():
     text = ((b"tEXt", b"Author\0Anna"), (b"zTXt", b"Title\0\0" + zlib.compress(b"Wood")),
             (b"iTXt", "Comment\0\0\0\0\0Grüße".encode()), (b"tEXt", b"Recipe\0salt"))  # fmt: skip
     image = Image(smooth().astype(np.float32) / 255, "png", metadata=Metadata(text=text))
-    data, notes = images.encode_noted(image, "jpeg")
+    data, notes = encoded(image, "jpeg")
     back = images.decode(data).metadata
     assert b"Anna" in back.xmp
     assert b"Wood" in back.xmp
@@ -242,11 +246,11 @@ def test_texts_of_a_png_and_comments_of_a_jpeg_find_their_places():
     assert "Recipe" in notes[0]
     again = images.decode(images.encode(Image(image.pixels, "jpeg", metadata=back), "png")).metadata
     assert any(body.startswith(b"Comment\0") and "Grüße".encode() in body for _, body in again.text)
-    _, notes = images.encode_noted(Image(image.pixels, "jpeg", metadata=back), "webp")
+    _, notes = encoded(Image(image.pixels, "jpeg", metadata=back), "webp")
     assert "comment" in notes[0]
 
 
 def test_nothing_is_said_where_nothing_is_lost():
     image = images.decode(png16_by_hand(smooth().astype(np.uint16), 2))
     for target in TARGETS:
-        assert images.encode_noted(image, target)[1] == ()
+        assert images.losses(image, target) == ()

@@ -13,7 +13,7 @@ import typer
 from ..batch.inputs import Naming, Outcome, keep_apart, told
 from ..batch.report import check_report, rows_of, write_report
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..images import Format, ReadOptions, WriteOptions, format_named
+from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import completion, progress
 from .operands import Operands
@@ -99,8 +99,8 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
-            help="Instead of each source's own.",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl|dng",
+            help="Instead of each source's own; dng: linear, of camera RAW only.",
             autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
         ),
@@ -117,6 +117,12 @@ def denoise(
     ] = 400_000_000,
     raw_bright: Annotated[
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
+    ] = False,
+    raw_space: Annotated[
+        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+    ] = "srgb",
+    keep_hot_pixels: Annotated[
+        bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)
     ] = False,
     overwrite: Annotated[
         bool,
@@ -184,7 +190,9 @@ def denoise(
             from ..device import heed_cpu_quota
 
         heed_cpu_quota()
-        read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
+        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
+        read = ReadOptions(max_pixels, raw_bright, _raw_space(raw_space), to_dng, keep_hot_pixels)
+        write = WriteOptions(quality, strip_metadata)
         files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
         request = _request(max_steps, steps, detail, seed)
         options = BatchOptions(
@@ -209,6 +217,12 @@ def _format(name: str | None) -> Format | None:
     if meant is None or meant in get_args(Format):
         return meant  # type: ignore[return-value]
     raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
+
+
+def _raw_space(name: str) -> RawSpace:
+    if name in get_args(RawSpace):
+        return name  # type: ignore[return-value]
+    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
 
 
 def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:

@@ -12,10 +12,10 @@ import numpy as np
 
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import avif, heic, jpeg, jxl, png, raw, tiff, webp
+from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
-from rngcli.images.fitting import fitted
+from rngcli.images.fitting import as_held
 from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
@@ -25,9 +25,11 @@ RAW_SUFFIXES = frozenset({
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
     ".webp": "webp", ".avif": "avif", ".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl",
+    ".dng": "dng",
 }  # fmt: skip
 SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
+    "dng": ".dng",
 }  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
@@ -37,7 +39,7 @@ _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
     "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode, "avif": avif.encode,
-    "heic": heic.encode, "jxl": jxl.encode,
+    "heic": heic.encode, "jxl": jxl.encode, "dng": dng.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
@@ -118,15 +120,9 @@ def _profiled(image: Image) -> Image:
 
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
-    return encode_noted(image, format, options)[0]
-
-
-def encode_noted(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """`encode`, and what the format could not keep of the picture, one line each."""
     options = options or WriteOptions()
     try:
-        held = fitted(image, format, options)
-        return _ENCODERS[format](held, options), held.notes[len(image.notes) :]
+        return _ENCODERS[format](as_held(image, format, options), options)
     except RngError:
         raise
     except MemoryError:
@@ -143,7 +139,7 @@ def format_named(name: str | None) -> str | None:
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
     """The suffix for the output of an input with `suffix`: its own where that names `format` (None: any) and no raw."""
-    own = FORMAT_OF_SUFFIX.get(suffix.lower())
+    own = None if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower())
     if own and format in (None, own):
         return suffix
     return SUFFIX_OF_FORMAT[format or "tiff"]
@@ -162,7 +158,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
 
 
 def _named(image: Image, suffix: str) -> Image:
-    expected = "tiff" if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
+    raw_format = image.format if image.format == "dng" else "tiff"
+    expected = raw_format if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
     return image if image.format == expected else image.noted(f"named {suffix}, but holds a {image.format.upper()}")
 
 
@@ -171,8 +168,8 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
     Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
     """
-    if path.suffix.lower() in RAW_SUFFIXES:
-        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .tif")
+    if path.suffix.lower() in RAW_SUFFIXES - {".dng"}:
+        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .dng or a .tif")
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
     write_bytes(path, encode(image, format, options))
 
