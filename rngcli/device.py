@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from typing import TypeVar
 
 import torch
@@ -60,6 +61,11 @@ def can_compile(device: torch.device) -> bool:
 def placed(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) -> Net:
     """`net` moved to a device and a number format, its weights laid out for channels-last pictures."""
     return net.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def replica(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) -> Net:
+    """A copy of `net`, `placed`; the original stays as it is, since it may serve elsewhere at another precision."""
+    return placed(deepcopy(net), device, dtype)
 
 
 def channels_last(x: Tensor) -> Tensor:

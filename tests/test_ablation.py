@@ -18,7 +18,7 @@ from rngcli.evaluation.ablation.ledger import Result
 from rngcli.evaluation.ablation.measuring import Score
 from rngcli.evaluation.ablation.rows import FULL, PAPER, PARTS, PROCESS, SHARES, VARIANTS
 from rngcli.evaluation.ablation.run import Ablation, Effort
-from rngcli.models.bundle import weights_hash
+from rngcli.methods.rng import rng_of, weights_hash, with_rng
 from rngcli.nets.unet import UNetSpec
 from rngcli.training.stages.controller import ladder
 from rngcli.training.stages.generate import Generate, Reconstruct
@@ -128,7 +128,7 @@ def test_looks_are_a_training_of_their_own(batches, tmp_path):
 
 def test_a_bundle_shows_where_budgets_should_start(batches, tmp_path):
     bundle = random_bundle()
-    bundle = replace(bundle, process=replace(bundle.process, schedule=PROCESS.schedule))
+    bundle = with_rng(bundle, process=replace(rng_of(bundle).process, schedule=PROCESS.schedule))
     ((_, results),) = Ablation(tmp_path, batches, Effort(steps=1, patches=2), None, bundle).results(["start"])
     assert not list(tmp_path.rglob("state.pt")), "nothing is trained"
     (low, printed), *_, (top, top_printed) = [(results[a], results[b]) for a, b in PART["start"].claims]
@@ -152,10 +152,10 @@ def test_joint_training_reaches_both_networks_by_the_diffusion_loss_alone(batche
         assert joint.net.nafnet.ending.weight.grad.abs().max() > 0
         assert joint.net.generator.intro.weight.grad.abs().max() > 0
     assert losses[True] > losses[False]
-    bundle = joint.bundle(joint.net)
+    parts = rng_of(joint.bundle(joint.net))
     clean, noisy = replace(batches, size=32).draw(torch.Generator().manual_seed(9))
     with torch.no_grad():
-        assert bundle.process.sigma_d == pytest.approx(float((clean - bundle.nafnet(noisy)).std()), rel=0.5)
+        assert parts.process.sigma_d == pytest.approx(float((clean - parts.nafnet(noisy)).std()), rel=0.5)
 
 
 def test_the_minutes_are_divided_and_what_is_trained_in_one_go_has_those_of_two_stages():

@@ -9,6 +9,7 @@ from rngcli.cli import deciding
 from rngcli.cli.deciding import CHECKED, Deciding
 from rngcli.cli.launch import Frame
 from rngcli.cli.progress import Follower
+from rngcli.methods.rng import rng_of, with_rng
 from rngcli.training.stages.controller import CLASSES, Labels
 from tests.tiny import random_bundle
 
@@ -21,7 +22,7 @@ def stage_three(tmp_path):
 @pytest.fixture
 def bundle_of():
     bundle = random_bundle()
-    return lambda gain: replace(bundle, process=replace(bundle.process, gain=float(gain)))
+    return lambda gain: with_rng(bundle, process=replace(rng_of(bundle).process, gain=float(gain)))
 
 
 @pytest.fixture
@@ -30,8 +31,9 @@ def asked(monkeypatch):
     seen = []
 
     def agreeing(bundle, device):
-        seen.append(bundle.process.gain)
-        return replace(bundle, process=replace(bundle.process, agreement=0.5)), bundle.process.gain == 3
+        process = rng_of(bundle).process
+        seen.append(process.gain)
+        return with_rng(bundle, process=replace(process, agreement=0.5)), process.gain == 3
 
     monkeypatch.setattr(deciding, "with_agreement", agreeing)
     return seen
@@ -39,19 +41,19 @@ def asked(monkeypatch):
 
 def test_the_first_seamless_choice_is_taken(stage_three, bundle_of, asked):
     choice, bundle = stage_three._seamless([1, 2, 3, 4], bundle_of)
-    assert (choice, bundle.process.gain, bundle.process.agreement) == (3, 3, 0.5)
+    assert (choice, rng_of(bundle).process.gain, rng_of(bundle).process.agreement) == (3, 3, 0.5)
     assert asked == [1, 2, 3]
 
 
 def test_where_none_is_seamless_the_best_is_taken_after_a_few(stage_three, bundle_of, asked):
     choice, bundle = stage_three._seamless(range(10, 100), bundle_of)
-    assert (choice, bundle.process.gain) == (10, 10)
+    assert (choice, rng_of(bundle).process.gain) == (10, 10)
     assert len(asked) == CHECKED
 
 
 def test_what_was_looked_at_for_the_schedule_is_not_for_the_gain(stage_three, bundle_of, asked):
     first = stage_three._seamless([1, 3], bundle_of)
-    assert stage_three._seamless([3], bundle_of)[1].process == first[1].process
+    assert rng_of(stage_three._seamless([3], bundle_of)[1]).process == rng_of(first[1]).process
     assert asked == [1, 3]
 
 

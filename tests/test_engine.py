@@ -6,7 +6,9 @@ import torch
 
 from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
-from rngcli.inference.pipeline import Pipeline, Request
+from rngcli.inference.pipeline import Pipeline
+from rngcli.methods.contract import Request
+from rngcli.methods.rng import rng_of, with_rng
 from tests.tiny import identity_bundle, random_bundle
 
 SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
@@ -108,7 +110,7 @@ def test_stochastic_sampling_is_as_independent_of_the_batch():
     from dataclasses import replace
 
     bundle = random_bundle()
-    bundle = replace(bundle, process=replace(bundle.process, eta=1.0))
+    bundle = with_rng(bundle, process=replace(rng_of(bundle).process, eta=1.0))
     together = run(pictures(), bundle=bundle)
     alone = run(pictures()[1:2], bundle=bundle)
     assert np.array_equal(together["1"].pixels, alone["1"].pixels)
@@ -117,4 +119,4 @@ def test_stochastic_sampling_is_as_independent_of_the_batch():
 def test_the_networks_of_a_bundle_are_left_as_they_are():
     bundle = random_bundle()
     Pipeline(bundle, "cpu", "bf16", 1)
-    assert next(bundle.nafnet.parameters()).dtype == torch.float32
+    assert next(rng_of(bundle).nafnet.parameters()).dtype == torch.float32

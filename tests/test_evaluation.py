@@ -19,12 +19,12 @@ from rngcli.cli.eval import evaluate
 from rngcli.data import Benchmark, named, paired, with_noise
 from rngcli.diffusion.schedule import Budget
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
-from rngcli.evaluation import Evaluation, Method, Plan, Sweep, methods
+from rngcli.evaluation import Column, Evaluation, Plan, Sweep, methods
 from rngcli.evaluation.report import read, summarise
 from rngcli.inference.engine import Job, Result
 from rngcli.inference.pipeline import Pipeline
+from rngcli.methods.rng import RnGParts
 from rngcli.metrics.suite import Judge, Options
-from rngcli.models.bundle import Bundle
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
 from tests.tiny import identity_bundle
@@ -39,7 +39,7 @@ def blurred(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
         yield Result(job.key, pixels, np.full((2, 3), 7, np.int32), 0.0)
 
 
-BLUR = Method("blur", blurred)
+BLUR = Column("blur", blurred)
 (INPUT,) = methods(["input"], Sweep(), lambda: pytest.fail("input needs no model"))
 
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "clean"
 
 
-def evaluate_quickly(benchmarks: list[Benchmark], *columns: Method, options: Options = FIDELITY, **more: object):
+def evaluate_quickly(benchmarks: list[Benchmark], *columns: Column, options: Options = FIDELITY, **more: object):
     evaluation = Evaluation(Plan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
     return evaluation.run("a test")
 
@@ -77,14 +77,14 @@ def test_sidd_psnr_equals_an_independent_computation(tmp_path: Path) -> None:
 def test_every_method_sees_the_same_noise_and_input_is_what_arithmetic_demands(folder: Path) -> None:
     seen: dict[str, list[np.ndarray]] = {"a": [], "b": []}
 
-    def watching(name: str) -> Method:
+    def watching(name: str) -> Column:
         def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
             for job in jobs:
                 seen[name].append(job.pixels)
                 assert sigma == 25
                 yield Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0)
 
-        return Method(name, run)
+        return Column(name, run)
 
     report = evaluate_quickly(with_noise(folder, [25]), watching("a"), watching("b"))
     assert all(np.array_equal(a, b) for a, b in zip(seen["a"], seen["b"], strict=True))
@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
     journal = tmp_path / "report.json.partial"
     asked: list[str] = []
 
-    def breaking(limit: int) -> Method:
+    def breaking(limit: int) -> Column:
         def run(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
             for job in jobs:
                 if len(asked) == limit:
@@ -104,7 +104,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
                 asked.append(job.key)
                 yield from blurred([job], sigma)
 
-        return Method("blur", run)
+        return Column("blur", run)
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_quickly(with_noise(folder, [25]), breaking(2), journal=journal)
@@ -152,7 +152,7 @@ def test_a_failed_output_is_a_problem_not_a_row(folder: Path) -> None:
             error = PictureError("no colours") if result.key == "2" else None
             yield Result(result.key, result.pixels, result.steps, 0.0, error)
 
-    report = evaluate_quickly(with_noise(folder, [25]), Method("failing", failing))
+    report = evaluate_quickly(with_noise(folder, [25]), Column("failing", failing))
     assert [row.key for row in report.rows] == ["0", "1", "3"]
     assert report.problems == ("clean σ=25 2: failing: no colours",)
 
@@ -216,11 +216,12 @@ def test_examples_carry_their_step_maps(folder: Path) -> None:
 
 def test_the_networks_run_as_methods(folder: Path) -> None:
     torch.manual_seed(0)
-    bundle = Bundle(
+    parts = RnGParts(
         NAFNet(NAFNetSpec(width=4, encoder=(1,), middle=1, decoder=(1,))),
         UNet(UNetSpec(width=8, encoder=(1,), middle=1, decoder=(1,))),
         budgets=(Budget(1.0, 4),),
     )
+    bundle = parts.bundle()
     names = ["reconstruct", "fixed:2", "budget:0"]
     columns = methods(names, Sweep(), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
     report = evaluate_quickly([with_noise(folder, [25])[0].limited(2)], *columns)

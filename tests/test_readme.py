@@ -4,7 +4,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 from rngcli.cli import app
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import Exit
+from rngcli.methods.rng import rng_of, with_rng
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle, random_bundle
 
@@ -51,7 +51,7 @@ def place(tmp_path_factory):
     for name in (*trees, "scans/c.png", "portrait.jpg"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(here / name)
-    sane = replace(random_bundle(), nafnet=identity_bundle().nafnet, process=ProcessSpec(sigma_d=1e-3))
+    sane = with_rng(random_bundle(), nafnet=rng_of(identity_bundle()).nafnet, process=ProcessSpec(sigma_d=1e-3))
     save(sane, here / "rng-s.safetensors")
     (here / "runs" / "mine").mkdir(parents=True)
     shutil.copy(here / "rng-s.safetensors", here / "runs" / "mine" / "bundle.safetensors")

@@ -1,18 +1,19 @@
 """No seam can be measured: on a smooth noisy ramp, tile borders have the gradient that everywhere else has."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from rngcli.inference import seams
-from rngcli.inference.pipeline import TILE, Pipeline, Request
-from rngcli.inference.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios, with_agreement
+from rngcli.inference.pipeline import Pipeline
+from rngcli.inference.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios
 from rngcli.inference.tiling import Grid
+from rngcli.methods.contract import Request
+from rngcli.methods.rng import rng_of, with_rng
 from rngcli.models.bundle import load
 from rngcli.models.model_zoo import available
 from rngcli.nets.unet import UNet
+from rngcli.training.agreement import with_agreement
 from tests.tiny import GEN, random_bundle
 
 
@@ -26,7 +27,7 @@ def test_tile_borders_have_the_gradient_of_elsewhere(request_):
 
 @pytest.mark.parametrize("direction", [0, 1])
 def test_the_measure_sees_a_seam(direction):
-    grid = Grid(HEIGHT, WIDTH, TILE)
+    grid = Grid(HEIGHT, WIDTH)
     axis = (grid.y, grid.x)[direction]
     picture = np.random.default_rng(1).normal(0.5, 0.01, (HEIGHT, WIDTH, 3))
     assert border_ratio(picture, axis, direction) == pytest.approx(1, abs=ALLOWED)
@@ -36,7 +37,7 @@ def test_the_measure_sees_a_seam(direction):
 
 
 def test_the_measure_sees_two_textures_average_out():
-    grid = Grid(HEIGHT, WIDTH, TILE)
+    grid = Grid(HEIGHT, WIDTH)
     picture = np.random.default_rng(1).normal(0.5, 0.01, (HEIGHT, WIDTH, 3))
     for k in range(1, grid.x.count):
         blend = slice(grid.x.start(k) + grid.x.discard, grid.x.start(k) + grid.x.overlap - grid.x.discard)
@@ -63,6 +64,6 @@ def test_what_tiles_disagree_on_is_found_and_made_up_for_within_bounds(shared, s
     monkeypatch.setattr(seams, "WIDTH", 900)
     generator = Fickle(GEN)
     generator.shared = shared
-    bundle, found = with_agreement(replace(random_bundle(), generator=generator), "cpu")
+    bundle, found = with_agreement(with_rng(random_bundle(), generator=generator), "cpu")
     assert found == seamless
-    assert bundle.process.agreement == pytest.approx(max(shared, 0.5), abs=0.12)
+    assert rng_of(bundle).process.agreement == pytest.approx(max(shared, 0.5), abs=0.12)

@@ -38,17 +38,17 @@ def test_windows_sum_to_exactly_one(grid):
 
 @pytest.mark.parametrize("agreement", [1.0, 0.9, 0.6])
 def test_emphasis_keeps_the_strength_of_textures_that_agree_in_part(agreement):
-    grid = Grid(500, 500)
+    grid = Grid(500, 500, agreement=agreement)
     rng = np.random.default_rng(0)
     common = rng.normal(0, agreement**0.5, (500, 500, 3))
     tiles = []
     for i in range(len(grid)):
         texture = grid.crop(common, i) + rng.normal(0, (1 - agreement) ** 0.5, (256, 256, 3))
-        tiles.append((texture * grid.emphasis(i, agreement)[..., None]).astype(np.float32))
+        tiles.append((texture * grid.emphasis(i)[..., None]).astype(np.float32))
     strength = blend(grid, tiles, range(len(grid))).std(axis=(0, 2))
     assert strength == pytest.approx(1, abs=0.12)
     assert strength.mean() == pytest.approx(1, abs=0.01)
-    assert (grid.emphasis(0, 1.0) == 1).all()
+    assert (Grid(500, 500).emphasis(0) == 1).all()
 
 
 @given(grids())

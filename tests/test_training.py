@@ -17,6 +17,7 @@ from rngcli.data.image_cache import Pool, is_held_out
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import sigma_of
 from rngcli.errors import ModelError, NoInputError, RngError, UsageError
+from rngcli.methods.rng import rng_of, with_rng
 from rngcli.metrics.detail_ratio import TEXTURES, spread, spread_by_texture
 from rngcli.training import compile_fallback as compiling
 from rngcli.training.optim import OPTIMISERS
@@ -110,7 +111,7 @@ def test_a_checkpoint_draws_held_out_crops_from_noisy_to_truth(batches, tmp_path
     bundle, spec = identity_bundle(), TrainSpec(steps=1, lr=0.0)
     tasks = {
         "reconstruct": lambda: Reconstruct(NAF, batches),
-        "generate": lambda: Generate(GEN, ProcessSpec(), bundle.nafnet, batches),
+        "generate": lambda: Generate(GEN, ProcessSpec(), rng_of(bundle).nafnet, batches),
     }
     trained(tasks[stage], tmp_path, 1, spec)
     with Image.open(tmp_path / "samples" / "0000001.png") as png:
@@ -178,7 +179,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 @pytest.mark.parametrize(("spec", "prediction"), [(GEN, "v"), (GEN, "eps"), (None, "v")])
 def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, spec, prediction):
     def make():
-        return Generate(spec, ProcessSpec(prediction=prediction), random_bundle().nafnet, batches)
+        return Generate(spec, ProcessSpec(prediction=prediction), rng_of(random_bundle()).nafnet, batches)
 
     trainer, progress = trained(make, tmp_path, 30)
     task = trainer.task
@@ -210,7 +211,7 @@ def lpips():
 def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
     def make(weight):
         looks = Perceptual(lpips, weight) if weight else None
-        return Generate(None, ProcessSpec(), random_bundle().nafnet, batches, looks)
+        return Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, batches, looks)
 
     def loss(task):
         return task.loss(task.net, torch.Generator().manual_seed(0))
@@ -251,7 +252,7 @@ def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, mo
     monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
     for sigma in (20.0, 55.0):
         noisy = replace(batches, noise=DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma)))
-        task = Generate(None, ProcessSpec(), random_bundle().nafnet, noisy, Perceptual(lpips, 0.0))
+        task = Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, noisy, Perceptual(lpips, 0.0))
         monkeypatch.setattr(task.process, "estimate", lambda d_t, answer, gamma: (torch.zeros_like(d_t), answer))
         rng = torch.Generator().manual_seed(0)
         assert task.loss(task.net, rng).item() == pytest.approx(stages.MOST_WEIGHT, rel=1e-4), "nothing is generated"
@@ -280,7 +281,7 @@ def test_stage_three_labels_searches_and_learns(sees, paths, lpips, tmp_path):
     assert len(in_order) == len(trials)
     assert in_order[0] == best_of(trials, most_db=1e9)
     assert in_order[1] == best_of([t for t in trials if t is not in_order[0]], most_db=1e9)
-    bundle = replace(random_bundle(), budgets=ladder(2.0, 3, 0.1))
+    bundle = with_rng(random_bundle(), budgets=ladder(2.0, 3, 0.1))
     labels = Labels(tmp_path / "labels.pt", bundle)
     labels.extend(sampler, lpips, batches)
     again = Labels(tmp_path / "labels.pt", bundle)

@@ -14,8 +14,9 @@ from rngcli.batch.manifest import Manifest, State
 from rngcli.batch.worker import Files, Watch, run
 from rngcli.errors import EnvironmentFault, PictureError
 from rngcli.inference import pipeline as pipeline_module
-from rngcli.inference.pipeline import TILE, Pipeline, Request
+from rngcli.inference.pipeline import Pipeline
 from rngcli.inference.tiling import Grid
+from rngcli.methods.contract import Request
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)
@@ -182,7 +183,7 @@ def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path,
     pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), Files(fail_fast=True)
     with pytest.raises(PictureError):
         list(run([tasks["wide.png"], tasks["text.png"]], pipeline, PLAIN, files, Watch(stepped=stepped)))
-    assert len(steps) < len(Grid(3, 4000, TILE))
+    assert len(steps) < len(Grid(3, 4000))
     assert not tasks["wide.png"].target.exists()
 
 

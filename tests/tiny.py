@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import Budget
+from rngcli.methods.rng import RnGParts
 from rngcli.metrics.lpips import LPIPS
 from rngcli.models.bundle import Bundle
 from rngcli.nets.controller import Controller, ControllerSpec
@@ -43,7 +44,8 @@ def random_bundle(seed: int = 0) -> Bundle:
     """A random reconstruction, a random generator, and a controller that goes by brightness."""
     torch.manual_seed(seed)
     controller = ByBrightness(ControllerSpec((4,) * 8)).eval().requires_grad_(False)
-    return Bundle(scramble(NAFNet(NAF)), scramble(UNet(GEN)), controller, ProcessSpec(sigma_d=0.05), BUDGETS)
+    parts = RnGParts(scramble(NAFNet(NAF)), scramble(UNet(GEN)), controller, ProcessSpec(sigma_d=0.05), BUDGETS)
+    return parts.bundle()
 
 
 def random_lpips() -> LPIPS:
@@ -60,7 +62,7 @@ def identity_bundle() -> Bundle:
     net = NAFNet(NAF)
     nn.init.zeros_(net.ending.weight)
     nn.init.zeros_(net.ending.bias)
-    return Bundle(net.eval().requires_grad_(False))
+    return RnGParts(net.eval().requires_grad_(False)).bundle()
 
 
 def clouds(folder: Path, count: int, size: tuple[int, int], coarse: tuple[int, int] = (8, 10)) -> Path:

@@ -16,9 +16,9 @@ import torch
 from .. import images
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
-from ..inference.pipeline import TILE, Pipeline, Request
+from ..inference.pipeline import Pipeline
 from ..inference.step_map import step_map
-from ..inference.tiling import Grid
+from ..methods.contract import Request
 from .inputs import Outcome, Task
 from .manifest import Journal, Stamp, stamp
 
@@ -164,9 +164,8 @@ class _Batch:
         return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
 
     def _mapped(self, outcome: Outcome, result: engine.Result) -> Outcome:
-        if self.files.step_maps:
-            grid = Grid(result.pixels.shape[0], result.pixels.shape[1], TILE)
-            shown = step_map(result.pixels, result.starts, grid)
+        if self.files.step_maps and result.grid:
+            shown = step_map(result.pixels, result.starts, result.grid)
             images.write(outcome.task.step_map(self.files.step_maps), images.Image(shown))
         return outcome
 

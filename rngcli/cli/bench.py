@@ -12,6 +12,7 @@ import typer
 from .completion import models
 
 if TYPE_CHECKING:
+    from ..inference.pipeline import Pipeline
     from ..models.bundle import Bundle
 
 
@@ -50,36 +51,41 @@ def bench(
 def _measure(bundle: Bundle, device: str, repeats: int) -> list[dict[str, Any]]:
     """Medians over `repeats` rounds; each round times every kind once."""
     from ..device import find_device
-    from ..inference.pipeline import TILE, Pipeline
+    from ..inference.pipeline import Pipeline
 
     capacities = (1, 4) if find_device(device).type == "cpu" else (16, 64)
-    kinds = [(p, c, *_calls(Pipeline(bundle, device, p, c))) for p in ("fp32", "bf16") for c in capacities]
+    pipelines = [Pipeline(bundle, device, p, c) for p in ("fp32", "bf16") for c in capacities]
+    kinds = [(pipeline, *_calls(pipeline)) for pipeline in pipelines]
     timed: list[list[tuple[float, float]]] = [[] for _ in kinds]
     for _ in range(repeats + 1):
         for kind, times in zip(kinds, timed, strict=True):
-            times.append((_seconds(kind[2]), _seconds(kind[3])))
+            times.append((_seconds(kind[1]), _seconds(kind[2])))
     rows = []
-    for (precision, capacity, _, _), times in zip(kinds, timed, strict=True):
-        # The first round warms up. A tile brings (TILE − 32)² new pixels.
-        start, step = (sorted(column)[repeats // 2] / capacity for column in zip(*times[1:], strict=True))
-        mpx = [(TILE - 32) ** 2 / 1e6 / (start + n * step) for n in (0, 8)]
-        rows.append({"precision": precision, "capacity": capacity, "start": 1e3 * start, "step": 1e3 * step,
-                     "mpx_0": mpx[0], "mpx_8": mpx[1]})  # fmt: skip
+    for pipeline, times in zip(pipelines, timed, strict=True):
+        # The first round warms up. A tile brings as many new pixels as its neighbours leave it.
+        new = (pipeline.frame.tile - pipeline.frame.overlap) ** 2 / 1e6
+        start, step = (sorted(column)[repeats // 2] / pipeline.capacity for column in zip(*times[1:], strict=True))
+        mpx = [new / (start + n * step) for n in (0, 8)]
+        rows.append({"precision": pipeline.precision, "capacity": pipeline.capacity, "start": 1e3 * start,
+                     "step": 1e3 * step, "mpx_0": mpx[0], "mpx_8": mpx[1]})  # fmt: skip
     return rows
 
 
-def _calls(pipeline: Any) -> tuple[Callable[[], None], Callable[[], None]]:
+def _calls(pipeline: Pipeline) -> tuple[Callable[[], None], Callable[[], None]]:
     """A full start and a full step of `pipeline` on noise."""
     import numpy as np
 
-    from ..inference.pipeline import WIDE, Request
+    from ..inference.pipeline import Crop
     from ..inference.scheduler import TileState
+    from ..methods.contract import Request
 
-    pixels = [np.random.default_rng(i).random((WIDE, WIDE, 3), np.float32) for i in range(pipeline.capacity)]
+    shape = pipeline.frame.wide, pipeline.frame.wide
+    pictures = [np.random.default_rng(i).random((*shape, 3), np.float32) for i in range(pipeline.capacity)]
+    crops = [Crop(picture, np.ones(shape, bool), float("nan")) for picture in pictures]
     tiles = [TileState(0, i, slot=i) for i in range(pipeline.capacity)]
 
     def start() -> None:
-        pipeline.start(tiles, pixels, Request(steps=8))
+        pipeline.start(tiles, crops, Request(steps=8))
 
     def step() -> None:
         pipeline.step(tiles, seed=0)

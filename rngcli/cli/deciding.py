@@ -13,11 +13,12 @@ from torch import Tensor
 from ..data.crops import CAMERA, SOFT, Batches, gaussian
 from ..diffusion.residual import ProcessSpec
 from ..diffusion.schedule import Budget
-from ..inference.seams import with_agreement
+from ..methods.rng import rng_of, weights_hash, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
 from ..models.bundle import Bundle
 from ..training import schedule_search as search
+from ..training.agreement import with_agreement
 from ..training.stages import controller as stage3
 from .launch import Frame, by_first
 from .progress import Follower
@@ -39,7 +40,7 @@ class Deciding:
     @by_first
     def schedule(self, bundle: Bundle, batches: Batches, lpips: LPIPS) -> Bundle:
         """The grid search over schedules, on held-out patches, unless it has been made for these very networks."""
-        weights = checkpoint.weights_hash(bundle)
+        weights = weights_hash(bundle)
         if bundle.provenance.get("schedule", {}).get("weights") == weights:
             return bundle
         trials = []
@@ -60,7 +61,7 @@ class Deciding:
             self.tell.say(f"gain {gain}  LPIPS ×{ratio:.3f}  PSNR {dpsnr:+.2f} dB")
 
         def with_gain(gain: float) -> Bundle:
-            return replace(bundle, process=replace(bundle.process, gain=gain))
+            return with_rng(bundle, process=replace(rng_of(bundle).process, gain=gain))
 
         _, bundle = self._seamless(search.ranked_gains(found), with_gain)
         facts = {str(gain): {"lpips": round(ratio, 4), "dpsnr": round(db, 3)} for gain, (ratio, db) in found.items()}
@@ -81,12 +82,13 @@ class Deciding:
 
     def _with_agreement(self, bundle: Bundle) -> tuple[Bundle, bool]:
         """As in `seams`, which takes a minute, and once for each process: the controller has no part in it."""
-        asked = replace(bundle.process, agreement=1.0), bundle.budgets
+        parts = rng_of(bundle)
+        asked = replace(parts.process, agreement=1.0), parts.budgets
         if asked not in self._known:
             found, seamless = with_agreement(bundle, self.device)
-            self._known[asked] = found.process.agreement, seamless
+            self._known[asked] = rng_of(found).process.agreement, seamless
         agreement, seamless = self._known[asked]
-        return replace(bundle, process=replace(bundle.process, agreement=agreement)), seamless
+        return with_rng(bundle, process=replace(parts.process, agreement=agreement)), seamless
 
     def _pairs(self, batches: Batches, n: int) -> list[tuple[Tensor, Tensor]]:
         """n held-out patches for each kind of noise that a schedule has to serve."""

@@ -55,6 +55,12 @@ def denoise(
             metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
         ),
     ] = "rng-s",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="One of the model's methods; else its first: `rng models show`.", rich_help_panel=MODEL
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)
     ] = "auto",
@@ -140,9 +146,9 @@ def denoise(
 
     settings = Settings(
         paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
-        detail=detail, seed=seed, model=model, device=device, precision=precision, batch_size=batch_size,
-        suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata, max_pixels=max_pixels,
-        raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map, dry_run=dry_run,
-        reference=reference, report=report, log=log, json=json, quiet=quiet,
+        detail=detail, seed=seed, model=model, method=method, device=device, precision=precision,
+        batch_size=batch_size, suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata,
+        max_pixels=max_pixels, raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map,
+        dry_run=dry_run, reference=reference, report=report, log=log, json=json, quiet=quiet,
     )  # fmt: skip
     raise typer.Exit(run(settings))

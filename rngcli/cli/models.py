@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import completion as completing
+
+if TYPE_CHECKING:
+    from ..inference.pipeline import Pipeline
 
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
 Name = Annotated[
@@ -32,29 +35,31 @@ def list_models() -> None:
 
 @models.command()
 def show(name: Name = "rng-s") -> None:
-    """Networks, process, budgets and provenance of a model, as JSON."""
-    from dataclasses import asdict
-
-    from ..models.bundle import load
+    """Methods, networks and provenance of a model, as JSON; the first method is the one that `rng denoise` takes."""
+    from ..models.bundle import kind_of, load, spec_of
 
     bundle = load(name)
-    facts = {
-        "file": str(bundle.path),
-        "sha256": bundle.hash,
-        "parameters": {key: sum(p.numel() for p in net.parameters()) for key, net in bundle.networks().items()},
-        "specs": {key: asdict(net.spec) for key, net in bundle.networks().items()},  # type: ignore[call-overload]
-        "process": asdict(bundle.process),
-        "budgets": [asdict(budget) for budget in bundle.budgets],
-        "provenance": dict(bundle.provenance),
+    networks = {
+        key: {
+            "kind": kind_of(net),
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "spec": spec_of(net),
+        }
+        for key, net in bundle.networks.items()
     }
-    typer.echo(json.dumps(facts, indent=2))
+    methods = {
+        key: {"kind": method.kind, "networks": dict(method.networks), **method.settings}
+        for key, method in bundle.methods.items()
+    }
+    facts = {"file": str(bundle.path), "sha256": bundle.hash, "methods": methods, "networks": networks}
+    typer.echo(json.dumps(facts | {"provenance": dict(bundle.provenance)}, indent=2))
 
 
 @models.command()
 def verify(name: Name = "rng-s") -> None:
     """Load every weight, compare the file with its published SHA-256 (the .sha256 beside it), and run one tile."""
     from ..errors import ModelError
-    from ..inference.pipeline import Pipeline, Request
+    from ..inference.pipeline import Pipeline
     from ..models.bundle import file_hash, load
 
     bundle = load(name)
@@ -62,7 +67,8 @@ def verify(name: Name = "rng-s") -> None:
     found, published = file_hash(path), path.with_suffix(".sha256")
     if published.is_file() and published.read_text().split()[0] != found:
         raise ModelError(f"{path} is not what was published (SHA-256 {found[:12]} …)", "install it again")
-    _run_one_tile(Pipeline(bundle, "cpu"), Request(steps=1 if bundle.generator else 0))
+    for method in bundle.methods:
+        _run_one_tile(Pipeline(bundle, "cpu", method=method))
     known = "as published" if published.is_file() else "no published hash beside it"
     typer.echo(f"{path.stem}: whole, runs; SHA-256 {found[:12]} {known}")
 
@@ -74,24 +80,31 @@ def import_nafnet(
 ) -> None:
     """Make a bundle of a published NAFNet; use it with --detail 0, or train a generator on top."""
     from ..errors import UsageError
-    from ..models.bundle import Bundle, from_authors, save
+    from ..methods.rng import RnGParts
+    from ..models.bundle import from_authors, save
 
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", "name it so")
     net = from_authors(source)
-    save(Bundle(net, provenance={"reconstruct": {"imported": source.name}}), out)
+    save(RnGParts(net).bundle().with_provenance("reconstruct", {"imported": source.name}), out)
     typer.echo(
         f"{out}: NAFNet of width {net.spec.width}, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters"
     )
 
 
-def _run_one_tile(pipeline, request) -> None:  # type: ignore[no-untyped-def]
+def _run_one_tile(pipeline: Pipeline) -> None:
+    """A grey picture in one step, or in none where the model has no generator yet; ModelError if it comes out other."""
     import numpy as np
 
     from ..errors import ModelError
     from ..inference.engine import Job, denoise
+    from ..methods.contract import Request
 
-    grey = np.full((64, 64, 3), 0.5, np.float32)
-    (result,) = denoise([Job("grey", grey)], pipeline, request)
+    request = Request(steps=1)
+    try:
+        pipeline.require(request)
+    except ModelError:
+        request = Request(detail=0)
+    (result,) = denoise([Job("grey", np.full((64, 64, 3), 0.5, np.float32))], pipeline, request)
     if result.error or abs(float(result.pixels.mean()) - 0.5) > 0.1:
         raise ModelError("the model does not leave a grey picture grey", "install it again")

@@ -14,7 +14,8 @@ from ..errors import NoInputError, UsageError
 from ..images import Format, ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
-    from ..inference.pipeline import Pipeline, Request
+    from ..inference.pipeline import Pipeline
+    from ..methods.contract import Request
 
 PIPE = Path("-")
 
@@ -32,6 +33,7 @@ class Settings:
     detail: float
     seed: int
     model: str
+    method: str | None
     device: str
     precision: str
     batch_size: int
@@ -125,7 +127,7 @@ class Settings:
 
     @cached_property
     def request(self) -> Request:
-        from ..inference.pipeline import Request
+        from ..methods.contract import Request
 
         if self.steps == "auto":
             return Request(self.max_steps, None, self.detail, self.seed)
@@ -139,7 +141,7 @@ class Settings:
         from ..inference.pipeline import Pipeline
         from ..models.bundle import load
 
-        return Pipeline(load(self.model), self.device, self.precision, self.batch_size or None)
+        return Pipeline(load(self.model), self.device, self.precision, self.batch_size or None, self.method)
 
     @cached_property
     def digest(self) -> str:
@@ -156,6 +158,7 @@ class Settings:
         generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
         return digest({
             "model": file_hash(resolve(self.model)),
+            **({"method": self.method} if self.method else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,

@@ -15,9 +15,10 @@ from ..data.degrade import DegradeSpec
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
 from ..errors import Interrupted, UsageError
+from ..methods.rng import RnGParts, rng_of, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, kind_of
 from ..nets.nafnet import NAFNet, without_attention
 from ..training import schedule_search as search
 from ..training.perceptual import Perceptual
@@ -62,15 +63,15 @@ class Session:
     def reconstruct(self, spec: TrainSpec, batch: int, crop: int, loss: str) -> None:
         batches, origin = self._batches(crop, batch), self._origin
         torch.manual_seed(self.seed)
-        nafnet = _without_attention(origin.nafnet, batches) if origin else None
+        nafnet = _without_attention(rng_of(origin).nafnet, batches) if origin else None
         task = Reconstruct(nafnet.spec if nafnet else self._specs()[0], batches, loss)
         if nafnet:
             task.net.load_state_dict(nafnet.state_dict())
         trainer = self._train("reconstruct", task, spec, batches)
         # A generator that is there already stays: a little more of stage 1 leaves nearly the same residuals.
         average: NAFNet = trainer.average  # type: ignore[assignment]
-        bundle = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else origin or Bundle(average)
-        bundle = replace(bundle, nafnet=average)
+        bundle = checkpoint.load(self.bundle_file) if self.bundle_file.exists() else origin
+        bundle = with_rng(bundle, nafnet=average) if bundle else RnGParts(average).bundle()
         facts = self._facts(trainer, batches) | {"loss": loss} | _history(origin, "reconstruct")
         checkpoint.save(bundle.with_provenance("reconstruct", facts), self.bundle_file)
 
@@ -80,7 +81,8 @@ class Session:
         origin = self._origin
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
-        if origin and origin.generator and network not in origin.networks():
+        trained = rng_of(origin).generator if origin else None
+        if trained and network != kind_of(trained):
             raise UsageError(f"the generator of --from {self.origin} is no {network}", "leave out one of the two")
         looks = Perceptual(self._lpips(lpips_weights), perceptual) if perceptual else None
         batches = self._batches(crop, batch)
@@ -88,11 +90,11 @@ class Session:
         torch.manual_seed(self.seed)
         schedule, fullest = WITH_LOOKS if looks else ERROR_ALONE
         unet = self._specs()[1] if network == "unet" else None
-        trained = origin.generator if origin else None
-        task = Generate(trained or unet, ProcessSpec(schedule=schedule), bundle.nafnet, batches, looks)
+        task = Generate(trained or unet, ProcessSpec(schedule=schedule), rng_of(bundle).nafnet, batches, looks)
         trainer = self._train("generate", task, spec, batches)
-        bundle = replace(bundle, generator=trainer.average, process=task.process.spec, controller=None)  # type: ignore[arg-type]
-        bundle = replace(bundle, budgets=stage3.ladder(fullest.start, fullest.evaluations, bundle.process.last))
+        process = task.process.spec
+        budgets = stage3.ladder(fullest.start, fullest.evaluations, process.last)
+        bundle = with_rng(bundle, generator=trainer.average, process=process, controller=None, budgets=budgets)
         facts = self._facts(trainer, batches) | {"perceptual": perceptual} | _history(origin, "generate")
         checkpoint.save(bundle.with_provenance("generate", facts), self.bundle_file)
 
@@ -109,7 +111,7 @@ class Session:
         task = stage3.Control(net, labels, batches, sampler)
         trainer = self._train("controller", task, replace(spec, ema=0.99), batches)
         facts = self._facts(trainer, batches) | {"patches": len(labels)}
-        bundle = deciding.gain(replace(bundle, controller=trainer.average), batches, lpips)  # type: ignore[arg-type]
+        bundle = deciding.gain(with_rng(bundle, controller=trainer.average), batches, lpips)
         checkpoint.save(bundle.with_provenance("controller", facts), self.bundle_file)
 
     # --- the parts ---------------------------------------------------------------------------------------------

@@ -63,11 +63,16 @@ class Identity:
         return share * seen.pixels + (1 - share) * y
 
 
-class Mask(Identity):
+class Mask:
     """Pixels are missing: `valid` is 0 there."""
+
+    scale, margin = 1, 0
 
     def first(self, seen: Seen) -> Tensor:
         return filled(seen.pixels, seen.valid)
+
+    def meet(self, y: Tensor, seen: Seen, variance: Tensor) -> Tensor:
+        return Identity().meet(y, seen, variance)
 
 
 class Decimate:

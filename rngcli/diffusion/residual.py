@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .process import Process
 from .schedule import ScheduleSpec
 
 
@@ -26,7 +27,7 @@ class ProcessSpec:
     agreement: float = 1.0  # correlation of two tiles' residuals where they blend; what averages out is made up for
 
     def __post_init__(self) -> None:
-        if self.prediction not in ("eps", "v") or self.sigma_d <= 0:
+        if self.prediction not in ("eps", "v") or not self.sigma_d > 0:
             raise ModelError(f"impossible process {self}", 'prediction must be "eps" or "v", sigma_d positive')
 
 
@@ -38,25 +39,32 @@ def _per_picture(level: Tensor) -> Tensor:
 class ResidualDiffusion:
     """One step at a time; every level γ is of shape (N,), so tiles at different levels share a batch.
 
-    d and noise are (N, C, H, W) float32 in units of σ_d; γ in (0, 1], 1 meaning no noise.
+    d and noise are (N, C, H, W) float32 in units of σ_d; γ in (0, 1], 1 meaning no noise. As a `Process` it takes the
+    noisy picture too, and leaves it aside: its state is a residual, which knows of no picture.
     """
+
+    end = 1.0
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
 
-    def corrupt(self, d0: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
+    @property
+    def stochastic(self) -> bool:
+        return self.spec.eta > 0
+
+    def corrupt(self, d0: Tensor, gamma: Tensor, noise: Tensor, noisy: Tensor | None = None) -> Tensor:
         """d_t = √γ d_0 + √(1 − γ) ε (eq. 2)."""
         g = _per_picture(gamma)
         return g.sqrt() * d0 + (1 - g).sqrt() * noise
 
-    def target(self, d0: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
+    def target(self, d0: Tensor, gamma: Tensor, noise: Tensor, noisy: Tensor | None = None) -> Tensor:
         """What the network learns: ε, or v = √γ ε − √(1 − γ) d_0."""
         if self.spec.prediction == "eps":
             return noise
         g = _per_picture(gamma)
         return g.sqrt() * noise - (1 - g).sqrt() * d0
 
-    def begin(self, gamma: Tensor, noise: Tensor) -> Tensor:
+    def begin(self, gamma: Tensor, noise: Tensor, noisy: Tensor | None = None) -> Tensor:
         """d_T = √(1 − γ_T) ε.
 
         Algorithm 1 as printed starts every budget from unit noise, which only fits γ_T ≈ 0; this start has the
@@ -71,7 +79,15 @@ class ResidualDiffusion:
             return (d_t - (1 - g).sqrt() * prediction) / g.sqrt(), prediction
         return g.sqrt() * d_t - (1 - g).sqrt() * prediction, (1 - g).sqrt() * d_t + g.sqrt() * prediction
 
-    def step(self, d_t: Tensor, prediction: Tensor, gamma: Tensor, gamma_next: Tensor, noise: Tensor) -> Tensor:
+    def step(
+        self,
+        d_t: Tensor,
+        prediction: Tensor,
+        gamma: Tensor,
+        gamma_next: Tensor,
+        noise: Tensor,
+        noisy: Tensor | None = None,
+    ) -> Tensor:
         """From level γ to the less noisy γ_next (DDIM eq. 12 with its η; η = 1 is ancestral sampling, eq. 3).
 
         γ_next = 1 returns d̂_0: the last step is the same formula, not a special case.
@@ -84,22 +100,22 @@ class ResidualDiffusion:
 
 
 def sample(
-    process: ResidualDiffusion,
+    process: Process,
     predict: Callable[[Tensor, Tensor], Tensor],
     plan: Sequence[float],
     draw: Callable[[], Tensor],
 ) -> Tensor:
     """d̂_0 of a whole batch that shares one plan, for training and searches.
 
-    predict(d_t, γ) -> network's answer; plan: levels γ, noisiest first; draw() -> (N, C, H, W) standard normal, asked
-    for once where the steps are deterministic (η = 0), else once more a step.
+    predict(d_t, level) -> network's answer; plan: levels, noisiest first; draw() -> (N, C, H, W) standard normal, asked
+    for once where the steps are deterministic, else once more a step.
     """
     noise = draw()
-    levels = [noise.new_full((len(noise),), gamma) for gamma in (*plan, 1.0)]
+    levels = [noise.new_full((len(noise),), level) for level in (*plan, process.end)]
     d_t = process.begin(levels[0], noise) if plan else torch.zeros_like(noise)
-    for gamma, gamma_next in pairwise(levels):
-        noise = draw() if process.spec.eta > 0 else torch.zeros_like(noise)
-        d_t = process.step(d_t, predict(d_t, gamma), gamma, gamma_next, noise)
+    for level, after in pairwise(levels):
+        noise = draw() if process.stochastic else torch.zeros_like(noise)
+        d_t = process.step(d_t, predict(d_t, level), level, after, noise)
     return d_t
 
 

@@ -61,6 +61,10 @@ class Budget:
     start: float
     evaluations: int
 
+    def __post_init__(self) -> None:
+        if not (0 < self.start < math.inf and self.evaluations >= 0):
+            raise ModelError(f"impossible budget {self}", "its start must be positive, its evaluations 0 or more")
+
     def plan(self, last: float, most: int) -> tuple[float, ...]:
         """Levels γ to visit, noisiest first: at most `most`, evenly spaced in log σ from `start` down to `last`.
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..data import Benchmark, Pair
-from ..inference.pipeline import TILE
-from ..inference.tiling import Axis, Grid
+from ..inference.engine import Result
+from ..inference.tiling import Axis
 from .report import Picture
 
 LONGEST = 1024  # [px]; of larger pictures the centre is kept
@@ -27,26 +27,26 @@ class Examples:
         self.keys = {benchmark.keys[i] for i in chosen}
         self.have = set(have)
 
-    def of(self, pair: Pair, method: str, output: np.ndarray, starts: np.ndarray) -> Iterator[Picture]:
-        """What is to be kept of one output (H, W, 3): itself, and before the first the noisy picture and the truth."""
+    def of(self, pair: Pair, method: str, result: Result) -> Iterator[Picture]:
+        """What is to be kept of one result: itself, and before the first the noisy picture and the truth."""
         if pair.key not in self.keys:
             return
-        for name, pixels in (("noisy", pair.noisy), ("clean", pair.clean), (method, output)):
+        for name, pixels in (("noisy", pair.noisy), ("clean", pair.clean), (method, result.pixels)):
             if pixels is not None and name != "input" and (pair.key, name) not in self.have:
                 self.have.add((pair.key, name))
-                yield self._picture(pair.key, name, pixels, starts if name == method else None)
+                yield self._picture(pair.key, name, pixels, result if name == method else None)
 
-    def _picture(self, key: str, name: str, pixels: np.ndarray, starts: np.ndarray | None) -> Picture:
+    def _picture(self, key: str, name: str, pixels: np.ndarray, result: Result | None) -> Picture:
         height, width = pixels.shape[:2]
         top, left = max(0, (height - LONGEST) // 2), max(0, (width - LONGEST) // 2)
         shown = pixels[top : top + LONGEST, left : left + LONGEST].clip(0, 1)
         picture = Picture(self.case, key, name, shown.shape[1], shown.shape[0], _uri(shown))
-        if starts is None or not starts.any():
+        if result is None or result.grid is None or not result.starts.any():
             return picture
-        grid = Grid(height, width, size=TILE)
+        grid = result.grid
         rows, used_rows = _borders(grid.y, top, shown.shape[0])
         columns, used_columns = _borders(grid.x, left, shown.shape[1])
-        shares = starts[np.ix_(used_rows, used_columns)].astype(float).round(3).tolist()
+        shares = result.starts[np.ix_(used_rows, used_columns)].astype(float).round(3).tolist()
         return replace(picture, columns=columns, rows=rows, starts=shares)
 
 

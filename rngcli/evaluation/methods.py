@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..inference.engine import Job, Result, denoise
-from ..inference.pipeline import Pipeline, Request
+from ..inference.pipeline import Pipeline
+from ..methods.contract import Request
 from . import baselines
 
 # Noisy pictures in, denoised ones out, one for one; σ on the 0-255 scale where it is known.
@@ -21,7 +22,7 @@ _GRAIN = re.compile(r"grain:\d+(\.\d+)?")  # its strength on the 0-255 scale
 
 
 @dataclass(frozen=True)
-class Method:
+class Column:
     """A column of the comparison: its name in the report, and what it does."""
 
     name: str
@@ -37,25 +38,25 @@ class Sweep:
     seed: int = 0
 
 
-def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Method]:
+def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Column]:
     """The methods that `names` ask for: rng, reconstruct, fixed:N, budget:K, grain:S, input, nlm, wavelet, bm3d.
 
     `pipeline` is called once, when the first of them needs a model. Raises UsageError for other names.
     """
-    found: list[Method] = []
+    found: list[Column] = []
     opened: list[Pipeline] = []
     for name in names:
         if name == "input":
-            found.append(Method("input", _input))
+            found.append(Column("input", _input))
         elif name in baselines.BASELINES:
-            found.append(Method(name, partial(_baseline, name)))
+            found.append(Column(name, partial(_baseline, name)))
         elif _GRAIN.fullmatch(name):
             opened = opened or [pipeline()]
-            found.append(Method(name, partial(_grain, opened[0], float(name.removeprefix("grain:")) / 255)))
+            found.append(Column(name, partial(_grain, opened[0], float(name.removeprefix("grain:")) / 255)))
         else:
             requests = _requests(name, sweep)
             opened = opened or [pipeline()]
-            found += [Method(label, partial(_network, opened[0], request)) for label, request in requests.items()]
+            found += [Column(label, partial(_network, opened[0], request)) for label, request in requests.items()]
     labels = [method.name for method in found]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:

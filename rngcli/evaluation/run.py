@@ -17,7 +17,7 @@ from ..images import write_bytes
 from ..inference.engine import Job, Result
 from ..metrics.suite import Judge
 from .examples import Examples
-from .methods import Method
+from .methods import Column
 from .report import Case, Picture, Report, Row
 
 
@@ -26,7 +26,7 @@ class Plan:
     """What to measure. `examples` pictures of each case are kept for the eye."""
 
     benchmarks: Sequence[Benchmark]
-    methods: Sequence[Method]
+    methods: Sequence[Column]
     judge: Judge
     examples: int = 3
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Evaluation:
         if self.journal:
             self.journal.unlink(missing_ok=True)
 
-    def _measure(self, benchmark: Benchmark, method: Method, examples: Examples) -> None:
+    def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
         done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
         waiting: dict[str, Pair] = {}
         clock = _Clock()
@@ -98,7 +98,7 @@ class Evaluation:
             if self.on_output:
                 self.on_output(method.name, result)
             self._record(self._row(benchmark, method, pair, result, clock.lap()))
-            for picture in examples.of(pair, method.name, result.pixels, result.starts):
+            for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._write({"picture": asdict(picture)})
 
@@ -114,7 +114,7 @@ class Evaluation:
                     continue
             yield Job(key, pair.noisy)
 
-    def _row(self, benchmark: Benchmark, method: Method, pair: Pair, result: Result, seconds: float) -> Row:
+    def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
         scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim)
         for reason in reasons:
             if self.plan.judge.asked:

@@ -73,10 +73,18 @@ class Image:
     notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
-        """The same picture with other sRGB pixels, (H, W, 3) float32 in [0, 1]."""
-        if pixels.shape != self.pixels.shape:
-            raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {self.pixels.shape}")
-        return replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))
+        """The same picture with other sRGB pixels, (H, W, 3) float32 in [0, 1].
+
+        Of its own size, or of a whole multiple: then each pixel of alpha is repeated, and colours beyond sRGB are lost.
+        """
+        own, scale = self.pixels.shape, pixels.shape[0] // self.pixels.shape[0]
+        if scale < 1 or pixels.shape != (scale * own[0], scale * own[1], 3):
+            raise ValueError(f"pixels of shape {pixels.shape} in a picture of shape {own}")
+        changed = replace(self, pixels=np.ascontiguousarray(pixels, dtype=np.float32))
+        if scale == 1:
+            return changed
+        alpha = None if self.alpha is None else self.alpha.repeat(scale, 0).repeat(scale, 1)
+        return replace(changed, alpha=alpha, excess=None)
 
     def noted(self, note: str) -> Image:
         """The same picture with one more line for the user."""

@@ -9,25 +9,32 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import PictureError
-from .pipeline import CONTEXT, TILE, WIDE, Pipeline, Request
+from ..methods.contract import Frame, Request
+from .pipeline import Crop, Pipeline
 from .scheduler import Scheduler, TileState
 from .tiling import Canvas, Grid
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to denoise: `key` is the caller's; pixels (H, W, 3) float32 in [0, 1]."""
+    """A picture to restore: `key` is the caller's; pixels (H, W, 3) float32 in [0, 1].
+
+    Where some pixels are holes, valid (H, W) bool is false there; sigma: σ_n on the [0, 1] scale, where it is known.
+    """
 
     key: str
     pixels: np.ndarray
+    valid: np.ndarray | None = None
+    sigma: float = float("nan")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A picture denoised: pixels (H, W, 3) float32 in [0, 1].
+    """A picture restored: pixels (H, W, 3) float32 in [0, 1], at the method's scale.
 
     steps (rows, cols): the evaluations of each tile; starts (rows, cols) in [0, 1]: how far in the noise it started, as
-    a share of the fullest budget's start. Where `error` is set, the picture failed and the pixels are the input's.
+    a share of the fullest start; `grid` says where these tiles lie, and is None where there were none. Where `error` is
+    set, the picture failed and the pixels are the input's.
     """
 
     key: str
@@ -36,13 +43,15 @@ class Result:
     seconds: float  # from the picture's first tile to its last; pictures overlap
     error: PictureError | None = None
     starts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    grid: Grid | None = None
 
 
 @dataclass
 class _Picture:
-    """A picture in flight."""
+    """A picture in flight: the tiles of its grid are cut from its pixels, and blended on the canvas."""
 
     job: Job
+    frame: Frame
     grid: Grid
     canvas: Canvas
     steps: np.ndarray
@@ -50,10 +59,18 @@ class _Picture:
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, job: Job) -> _Picture:
-        grid = Grid(job.pixels.shape[0], job.pixels.shape[1], TILE)
-        shape = grid.rows, grid.cols
-        return cls(job, grid, Canvas(grid), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+    def of(cls, job: Job, frame: Frame) -> _Picture:
+        grid = Grid.of(job.pixels.shape[0], job.pixels.shape[1], frame)
+        canvas, shape = Canvas(grid.magnified(frame.scale)), (grid.rows, grid.cols)
+        return cls(job, frame, grid, canvas, np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+
+    def crop(self, i: int) -> Crop:
+        """What tile i sees."""
+        margin = self.frame.context
+        valid = self.grid.inside(i, margin)
+        if self.job.valid is not None:
+            valid &= self.grid.crop(self.job.valid, i, margin)
+        return Crop(self.grid.crop(self.job.pixels, i, margin), valid, self.job.sigma)
 
     def add(self, tile: TileState, pixels: np.ndarray, start: float) -> None:
         self.steps.flat[tile.index] = len(tile.plan)
@@ -61,8 +78,9 @@ class _Picture:
         self.canvas.add(tile.index, pixels)
 
     def result(self, error: PictureError | None = None) -> Result:
-        pixels = self.job.pixels if error else self.canvas.finish().clip(0, 1)
-        return Result(self.job.key, pixels, self.steps, time.monotonic() - self.begun, error, self.starts)
+        pixels, grid = (self.job.pixels, self.grid) if error else (self.canvas.finish().clip(0, 1), self.canvas.grid)
+        seconds = time.monotonic() - self.begun
+        return Result(self.job.key, pixels, self.steps, seconds, error, self.starts, grid)
 
 
 def denoise(
@@ -71,7 +89,8 @@ def denoise(
     """Denoise `jobs`, drawing the next one only when slots would stay empty; results come as they are finished.
 
     on_step(n) is told of the n tiles that each network call has worked on. Raises ModelError where the bundle lacks
-    what the request needs; a picture whose result is not finite comes back as a Result with its error.
+    what the request needs, UsageError where the method has no such option; a picture whose result is not finite comes
+    back as a Result with its error.
     """
     pipeline.require(request)
     return _run(iter(jobs), pipeline, request, on_step or (lambda tiles: None))
@@ -83,13 +102,13 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
     drawn = 0
     while True:
         while scheduler.hungry and (job := next(jobs, None)) is not None:
-            pictures[drawn] = _Picture.of(job)
+            pictures[drawn] = _Picture.of(job, pipeline.frame)
             scheduler.add(_tiles(drawn, pictures[drawn].grid))
             drawn += 1
         if scheduler.idle:
             return
         if admitted := scheduler.admit():
-            pipeline.start(admitted, [_seen_by(tile, pictures) for tile in admitted], request)
+            pipeline.start(admitted, [_seen_by(tile, pictures, pipeline.frame) for tile in admitted], request)
             on_step(len(admitted))
         if batch := scheduler.batch():
             pipeline.step(batch, request.seed)
@@ -97,7 +116,7 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
             on_step(len(batch))
         for tile in scheduler.retire():
             if tile.image in pictures:
-                pixels = pipeline.finish(tile, request.detail, pictures[tile.image].grid)
+                pixels = pipeline.finish(tile, request.detail, pictures[tile.image].canvas.grid)
                 yield from _collect(tile, pictures, pixels, pipeline.start_of(tile))
 
 
@@ -105,12 +124,12 @@ def _tiles(number: int, grid: Grid) -> list[TileState]:
     return [TileState(number, i, grid.origin(i)) for i in range(len(grid))]
 
 
-def _seen_by(tile: TileState, pictures: dict[int, _Picture]) -> np.ndarray:
+def _seen_by(tile: TileState, pictures: dict[int, _Picture], frame: Frame) -> Crop:
     """The tile's pixels with their context; black where the picture has failed already."""
     if tile.image not in pictures:
-        return np.zeros((WIDE, WIDE, 3), np.float32)
-    picture = pictures[tile.image]
-    return picture.grid.crop(picture.job.pixels, tile.index, CONTEXT)
+        shape = frame.wide, frame.wide
+        return Crop(np.zeros((*shape, 3), np.float32), np.zeros(shape, bool), float("nan"))
+    return pictures[tile.image].crop(tile.index)
 
 
 def _collect(tile: TileState, pictures: dict[int, _Picture], pixels: np.ndarray, start: float) -> Iterator[Result]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import PictureError
+
+if TYPE_CHECKING:
+    from ..methods.contract import Frame
 
 ONE = 2**24  # 1.0 in the canvas's fixed point: 256 times finer than a 16-bit picture, and int32 still holds ±128
 LIMIT = 64.0  # no tile of a picture in [0, 1] comes near it
@@ -16,13 +20,15 @@ LIMIT = 64.0  # no tile of a picture in [0, 1] comes near it
 class Axis:
     """One direction of a grid: intervals of `size` px, each sharing `overlap` px with the next, over [0, length).
 
-    The row of intervals is centred, so both ends stick out alike, by half a stride or half a tile at most.
+    The row of intervals is centred, so both ends stick out alike, by half a stride or half a tile at most. All begin
+    at multiples of `scale` px: where they do in a picture that is smaller by that factor.
     """
 
     length: int
     size: int
     overlap: int
     discard: int
+    scale: int = 1
 
     def __post_init__(self) -> None:
         if self.length < 1 or not 0 <= 2 * self.discard <= self.overlap < self.size:
@@ -39,16 +45,24 @@ class Axis:
     def start(self, k: int) -> int:
         """Where interval k begins [px]; negative where it sticks out."""
         excess = self.count * self.stride + self.overlap - self.length
-        return k * self.stride - excess // 2
+        return k * self.stride - excess // (2 * self.scale) * self.scale
 
     def indices(self, k: int, margin: int = 0) -> np.ndarray:
         """The pixels that interval k sees, (size + 2·margin,) in [0, length), reflected as often as it takes.
 
         A triangle wave, not `np.pad`: one formula for any length, 1 px included, and no padded copy.
         """
-        at = np.arange(self.start(k) - margin, self.start(k) + self.size + margin)
+        at = self._places(k, margin)
         period = max(2 * (self.length - 1), 1)
         return np.minimum(at % period, -at % period)
+
+    def inside(self, k: int, margin: int = 0) -> np.ndarray:
+        """Which pixels that interval k sees are the picture's own, none's reflection; (size + 2·margin,) bool."""
+        at = self._places(k, margin)
+        return (at >= 0) & (at < self.length)
+
+    def _places(self, k: int, margin: int) -> np.ndarray:
+        return np.arange(self.start(k) - margin, self.start(k) + self.size + margin)
 
     def weights(self, k: int) -> np.ndarray:
         """The share that interval k has in each of its pixels, (size,) in [0, 1].
@@ -93,14 +107,26 @@ class Grid:
     size: int = 256
     overlap: int = 32
     discard: int = 12
+    scale: int = 1  # tiles begin at multiples of it
+    agreement: float = 1.0  # correlation of two tiles' textures where they blend
+
+    @classmethod
+    def of(cls, height: int, width: int, frame: Frame) -> Grid:
+        """The tiles of a picture as a method wants them."""
+        return cls(height, width, frame.tile, frame.overlap, frame.discard, agreement=frame.agreement)
+
+    def magnified(self, scale: int) -> Grid:
+        """The same tiles in a picture that is larger by `scale` on each side."""
+        lengths = ("height", "width", "size", "overlap", "discard", "scale")
+        return replace(self, **{name: scale * getattr(self, name) for name in lengths})
 
     @property
     def y(self) -> Axis:
-        return Axis(self.height, self.size, self.overlap, self.discard)
+        return Axis(self.height, self.size, self.overlap, self.discard, self.scale)
 
     @property
     def x(self) -> Axis:
-        return Axis(self.width, self.size, self.overlap, self.discard)
+        return Axis(self.width, self.size, self.overlap, self.discard, self.scale)
 
     @property
     def rows(self) -> int:
@@ -126,15 +152,20 @@ class Grid:
         row, col = divmod(i, self.cols)
         return picture[self.y.indices(row, margin)[:, None], self.x.indices(col, margin)]
 
+    def inside(self, i: int, margin: int = 0) -> np.ndarray:
+        """Which pixels of `crop` lie in the picture, (size + 2·margin, size + 2·margin) bool."""
+        row, col = divmod(i, self.cols)
+        return np.outer(self.y.inside(row, margin), self.x.inside(col, margin))
+
     def window(self, i: int) -> np.ndarray:
         """The weights of tile i, (size, size) float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.weights(row), self.x.weights(col)).astype(np.float32)
 
-    def emphasis(self, i: int, agreement: float) -> np.ndarray:
+    def emphasis(self, i: int) -> np.ndarray:
         """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
         row, col = divmod(i, self.cols)
-        return np.outer(self.y.emphasis(row, agreement), self.x.emphasis(col, agreement)).astype(np.float32)
+        return np.outer(self.y.emphasis(row, self.agreement), self.x.emphasis(col, self.agreement)).astype(np.float32)
 
 
 class Canvas:

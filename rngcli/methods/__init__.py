@@ -1,1 +1,39 @@
 """How a bundle restores a tile: networks and a process behind one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ..diffusion.operators import Identity, Operator
+from ..errors import ModelError, UsageError
+from ..models.bundle import Bundle
+from .contract import Method
+from .rng import RnG
+
+# (bundle, the method's name in it, device, the networks' number format, operator) -> the method
+Opener = Callable[[Bundle, str, torch.device, torch.dtype, Operator], Method]
+
+KINDS: dict[str, Opener] = {"rng": RnG.open}
+
+
+def open_method(
+    bundle: Bundle,
+    name: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    operator: Operator | None = None,
+) -> Method:
+    """A method of the bundle, by default its first, on a device, for what `operator` did to the pictures (only noise).
+
+    Raises UsageError where the bundle has none of that name, ModelError where it is of a kind not known here.
+    """
+    known = ", ".join(bundle.methods) or "none"
+    name = name or next(iter(bundle.methods), "")
+    if name not in bundle.methods:
+        raise UsageError(f"the model holds no method {name!r}", f"its methods: {known}")
+    kind = bundle.methods[name].kind
+    if kind not in KINDS:
+        raise ModelError(f"the method {name!r} is of a kind {kind!r} that this rng does not know", "update rng")
+    return KINDS[kind](bundle, name, torch.device(device), dtype, operator or Identity())

@@ -1,10 +1,10 @@
-"""A bundle: one safetensors file that holds the networks, their specs, the process and where it all came from."""
+"""A bundle: one safetensors file that holds networks, the methods that restore with them, and where all came from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ..atomic import whole
-from ..diffusion.residual import ProcessSpec
-from ..diffusion.schedule import Budget, ScheduleSpec
 from ..errors import ModelError
 from ..nets.bands import BandController, BandSpec
 from ..nets.controller import Controller, ControllerSpec
@@ -25,7 +23,7 @@ from ..nets.nafnet import NAFNet, NAFNetSpec
 from ..nets.unet import UNet, UNetSpec
 from .model_zoo import available
 
-FORMAT = "rng-bundle-1"
+FORMAT, FIRST_FORMAT = "rng-bundle-2", "rng-bundle-1"
 DEFAULT = "rng-s"
 NETWORKS: dict[str, tuple[type, type]] = {
     "nafnet": (NAFNetSpec, NAFNet),
@@ -34,27 +32,43 @@ NETWORKS: dict[str, tuple[type, type]] = {
     "controller": (ControllerSpec, Controller),
     "bands": (BandSpec, BandController),
 }
-Generator = UNet | FusionNet
-StepController = Controller | BandController
+
+
+def kind_of(net: nn.Module) -> str:
+    """What a network is called in NETWORKS; "" where it is none of these."""
+    return next((kind for kind, (_, net_type) in NETWORKS.items() if isinstance(net, net_type)), "")
+
+
+def spec_of(net: nn.Module) -> dict[str, Any]:
+    """The spec of one of the NETWORKS, as plain data."""
+    return asdict(net.spec)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method as a bundle holds it: its kind, which `rngcli.methods` knows, and what that kind needs.
+
+    networks: the names of the bundle's networks by what they do for the method. settings: plain data, as JSON has it
+    (process, schedule, budgets, …); the method's kind gives it types, and refuses keys that it does not know.
+    """
+
+    kind: str
+    networks: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", json.loads(json.dumps(dict(self.settings))))  # the same as from a file
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The trained networks and all that is needed to run them; a stage not trained yet is None."""
+    """Trained networks by name, methods by name, the first being the default, and what is known of their training."""
 
-    nafnet: NAFNet
-    generator: Generator | None = None
-    controller: StepController | None = None
-    process: ProcessSpec = field(default_factory=ProcessSpec)
-    budgets: tuple[Budget, ...] = ()
+    networks: Mapping[str, nn.Module]
+    methods: Mapping[str, MethodSpec] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     hash: str = ""
-
-    def networks(self) -> dict[str, nn.Module]:
-        """The networks that are there, by their names in the file."""
-        there = [net for net in (self.nafnet, self.generator, self.controller) if net is not None]
-        return {name: net for net in there for name, (_, kind) in NETWORKS.items() if isinstance(net, kind)}
 
     def with_provenance(self, stage: str, facts: Mapping[str, Any]) -> Bundle:
         """The same bundle with one stage's history added."""
@@ -68,20 +82,20 @@ def save(bundle: Bundle, path: Path) -> None:
     """Write `bundle` to `path`, whole or not at all; weights in float16, statistics in float32."""
     tensors = {
         f"{name}.{key}": _for_disk(key, value)
-        for name, net in bundle.networks().items()
+        for name, net in bundle.networks.items()
         for key, value in net.state_dict().items()
     }
-    specs = {name: asdict(net.spec) for name, net in bundle.networks().items()}  # type: ignore[call-overload]
-    header = {
-        "format": FORMAT,
-        "specs": json.dumps(specs),
-        "process": json.dumps(asdict(bundle.process)),
-        "budgets": json.dumps([asdict(b) for b in bundle.budgets]),
-        "provenance": json.dumps(dict(bundle.provenance)),
+    networks = {name: {"kind": kind_of(net), "spec": spec_of(net)} for name, net in bundle.networks.items()}
+    methods = {
+        name: {"kind": method.kind, "networks": dict(method.networks), **method.settings}
+        for name, method in bundle.methods.items()
     }
+    header = {"networks": networks, "methods": methods, "provenance": dict(bundle.provenance)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
-        part.write_bytes(to_bytes(tensors, metadata=header))  # a file that safetensors writes, only its owner may read
+        # A file that safetensors itself writes, only its owner may read.
+        metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in header.items()}
+        part.write_bytes(to_bytes(tensors, metadata=metadata))
 
 
 def _for_disk(key: str, value: Tensor) -> Tensor:
@@ -114,11 +128,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_hash(bundle: Bundle) -> str:
-    """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
+def weights_hash(networks: Iterable[nn.Module]) -> str:
+    """Of the weights of some networks, one after the other: what does not change when a header does."""
     digest = hashlib.sha256()
-    for net in (bundle.nafnet, bundle.generator):
-        for key, value in net.state_dict().items() if net else ():
+    for net in networks:
+        for key, value in net.state_dict().items():
             digest.update(key.encode() + _for_disk(key, value).numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -126,55 +140,96 @@ def weights_hash(bundle: Bundle) -> str:
 def load(name_or_path: str | Path = DEFAULT) -> Bundle:
     """Read a bundle by name or path; the networks are in float32, in evaluation mode, on the CPU.
 
-    Raises ModelError where the file is missing, damaged, of another format, or holds other keys than its specs say.
+    Raises ModelError where the file is missing, damaged, of another format, or holds other keys than its specs say;
+    before any network is built, where the specs ask for other weights than the file holds.
     """
     path = resolve(name_or_path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            return _assemble(file, path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is no readable model file ({error})", "fetch or train it again") from error
-    if header.get("format") != FORMAT:
-        raise ModelError(f"{path} is a safetensors file but not a bundle of {FORMAT}", "make one with `rng train`")
-    try:
-        return _assemble(header, tensors, path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} has a damaged header ({error})", "fetch or train it again") from error
 
 
-def _assemble(header: Mapping[str, str], tensors: Mapping[str, Tensor], path: Path) -> Bundle:
-    specs = json.loads(header["specs"])
-    stray = {key for key in tensors if key.split(".")[0] not in specs}
-    if stray:
-        raise ModelError(f"{path} holds weights that no spec explains: {sorted(stray)[0]} …", "fetch or train it again")
-    process = json.loads(header["process"])
-    process["schedule"] = ScheduleSpec(**process["schedule"])
-    networks: dict[str, Any] = {name: _network(name, spec, tensors, path) for name, spec in specs.items()}
-    return Bundle(
-        networks["nafnet"],
-        networks.get("fusion", networks.get("unet")),
-        networks.get("bands", networks.get("controller")),
-        process=ProcessSpec(**process),
-        budgets=tuple(Budget(**b) for b in json.loads(header["budgets"])),
-        provenance=json.loads(header["provenance"]),
-        path=path,
-        hash=file_hash(path)[:12],
-    )
+def _assemble(file: Any, path: Path) -> Bundle:
+    header = _header(file.metadata() or {}, path)
+    keys: dict[str, list[str]] = {name: [] for name in header["networks"]}
+    for key in file.keys():  # noqa: SIM118 (not a dict)
+        name = key.partition(".")[0]
+        if name not in keys:
+            raise ModelError(f"{path} holds weights that no spec explains: {key} …", "fetch or train it again")
+        keys[name].append(key)
+    blueprints = {name: _blueprint(name, entry, file, keys[name], path) for name, entry in header["networks"].items()}
+    networks = {name: _filled(net, name, file) for name, net in blueprints.items()}
+    methods = {name: _method(name, entry, networks) for name, entry in header["methods"].items()}
+    return Bundle(networks, methods, header["provenance"], path, file_hash(path)[:12])
 
 
-def _network(name: str, spec: dict[str, Any], tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    spec_type, net_type = NETWORKS[name]
+def _header(metadata: Mapping[str, str], path: Path) -> dict[str, dict[str, Any]]:
+    """`networks`, `methods` and `provenance` of a file's metadata, whichever version it is of."""
+    version, parts = metadata.get("format"), {key: text for key, text in metadata.items() if key != "format"}
+    if version not in (FORMAT, FIRST_FORMAT):
+        raise ModelError(f"{path} is a safetensors file but not a bundle of {FORMAT}", "make one with `rng train`")
+    header = {key: json.loads(text) for key, text in parts.items()}
+    if version == FIRST_FORMAT:
+        header = _as_second_version(**header)
+    if stray := set(header) - {"networks", "methods", "provenance"}:
+        raise ValueError(f"unknown key {min(stray)!r}")
+    return {key: dict(header[key]) for key in ("networks", "methods", "provenance")}
+
+
+def _as_second_version(
+    specs: dict[str, Any], process: dict[str, Any], budgets: list[Any], provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """The header of a bundle of the first version, which held the one method `rng` and named networks by their kind."""
+    roles = {"nafnet": "reconstruct", "unet": "generate", "fusion": "generate", "controller": "control",
+             "bands": "control"}  # fmt: skip
+    networks = {kind: {"kind": kind, "spec": spec} for kind, spec in specs.items()}
+    method = {"kind": "rng", "networks": {roles[kind]: kind for kind in specs}, "process": process, "budgets": budgets}
+    return {"networks": networks, "methods": {"rng": method}, "provenance": provenance}
+
+
+def _blueprint(name: str, entry: dict[str, Any], file: Any, keys: list[str], path: Path) -> nn.Module:
+    """The network without its weights, which take no memory yet; ModelError unless the file's have its shapes."""
+    net = _built(**entry)
+    wanted = {f"{name}.{key}": list(value.shape) for key, value in net.state_dict().items()}
+    held = {key: list(file.get_slice(key).get_shape()) for key in keys}
+    if misfit := sorted(key for key in wanted | held if wanted.get(key) != held.get(key)):
+        first = misfit[0].removeprefix(f"{name}.")
+        shapes = f"{first} is {held.get(misfit[0], 'not there')}, should be {wanted.get(misfit[0], 'absent')}"
+        raise ModelError(f"{path}: the weights of {name} do not fit its spec ({shapes})", "train it again")
+    return net
+
+
+def _built(kind: str, spec: dict[str, Any]) -> nn.Module:
+    if kind not in NETWORKS:
+        raise ValueError(f"unknown kind of network {kind!r}")
+    spec_type, net_type = NETWORKS[kind]
     # JSON has no tuples, and a spec must stay hashable.
-    net = net_type(spec_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}))
-    prefix = f"{name}."
-    weights = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    made = spec_type(**{key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()})
     try:
-        net.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        misfit = str(error).splitlines()[1].strip()
-        raise ModelError(f"{path}: the weights of {name} do not fit its spec ({misfit})", "train it again") from error
+        with torch.device("meta"):
+            net: nn.Module = net_type(made)
+    except RuntimeError as error:  # sizes that overflow
+        raise ValueError(f"impossible {kind} {made}: {error}") from error
+    return net
+
+
+def _filled(net: nn.Module, name: str, file: Any) -> nn.Module:
+    weights = {key: file.get_tensor(f"{name}.{key}") for key in net.state_dict()}
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    net.load_state_dict(floats, strict=True, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def _method(name: str, entry: dict[str, Any], networks: Mapping[str, nn.Module]) -> MethodSpec:
+    settings = dict(entry)
+    method = MethodSpec(settings.pop("kind"), dict(settings.pop("networks")), settings)
+    if missing := set(method.networks.values()) - set(networks):
+        raise ValueError(f"the method {name!r} needs a network {min(missing)!r}, which is not there")
+    return method
 
 
 # --- the NAFNet authors' own files -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ModelError
 from .controller import blurred
 
 CELL = 16  # [px], the side of the cells whose energies are told apart
@@ -22,6 +23,11 @@ class BandSpec:
     hidden: int = 64
     dropout: float = 0.1
     budgets: int = 11
+
+    def __post_init__(self) -> None:
+        sizes, most = (self.hidden, self.budgets), CELL.bit_length()
+        if not (1 <= self.octaves <= most and 1 <= min(sizes) <= max(sizes) <= 4096):
+            raise ModelError(f"impossible controller {self}", f"use 1 to {most} octaves, and up to 4096 of the rest")
 
 
 class BandController(nn.Module):

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ModelError
+
+_INPUTS = {"noisy": 3, "parts": 6}  # what may be looked at, and its channels
+
 
 @dataclass(frozen=True)
 class ControllerSpec:
@@ -17,9 +21,16 @@ class ControllerSpec:
     budgets: int = 11
     condition: str = "noisy"  # "noisy": x (the paper); "parts": what r(x) took away, and its own fine detail
 
+    def __post_init__(self) -> None:
+        sizes = (*self.channels, self.budgets)
+        if len(self.channels) != 8 or not 1 <= min(sizes) <= max(sizes) <= 4096:
+            raise ModelError(f"impossible controller {self}", "use 8 blocks of 1 to 4096 channels, and some budgets")
+        if self.condition not in _INPUTS:
+            raise ModelError(f"unknown condition {self.condition!r}", f"use {' or '.join(_INPUTS)}")
+
     @property
     def inputs(self) -> int:
-        return {"noisy": 3, "parts": 6}[self.condition]
+        return _INPUTS[self.condition]
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
+
+from ..errors import ModelError
+
+
+def check_shape(width: int, encoder: Sequence[int], middle: int, decoder: Sequence[int]) -> None:
+    """ModelError for a U of levels that no network has, so that a damaged file cannot ask for one to be built."""
+    blocks = (*encoder, middle, *decoder)
+    if not (1 <= width <= 4096 and 1 <= len(encoder) == len(decoder) <= 8 and 0 <= min(blocks) <= max(blocks) <= 256):
+        cause = f"impossible network of width {width}, blocks {list(encoder)}, {middle}, {list(decoder)}"
+        raise ModelError(cause, "use a width up to 4096, and up to 8 levels of up to 256 blocks on both sides")
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,11 @@ class NAFNetSpec:
     decoder: tuple[int, ...] = (2, 2, 2, 2)
     inputs: int = 3  # channels; what comes out is a correction of the first three
     attention: bool = True  # SCA, which pools over the whole picture that it is given
+
+    def __post_init__(self) -> None:
+        check_shape(self.width, self.encoder, self.middle, self.decoder)
+        if not 3 <= self.inputs <= 64:
+            raise ModelError(f"impossible network of {self.inputs} input channels", "use 3 to 64")
 
     @property
     def multiple(self) -> int:

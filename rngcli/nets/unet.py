@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .nafnet import ChannelNorm, simple_gate, upsample
+from ..errors import ModelError
+from .nafnet import ChannelNorm, check_shape, simple_gate, upsample
+
+_CONDITIONS = {"noisy": 3, "reconstruction": 3, "both": 6}  # what the generator may see beside d_t, and its channels
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,17 @@ class UNetSpec:
     condition: str = "both"  # "noisy": x (the paper); "reconstruction": r(x); "both": x and r(x)
     embedding: int = 128
 
+    def __post_init__(self) -> None:
+        check_shape(self.width, self.encoder, self.middle, self.decoder)
+        if self.patch not in (1, 2, 4, 8) or not 4 <= self.embedding <= 4096:
+            cause = f"impossible generator of patch {self.patch} and embedding {self.embedding}"
+            raise ModelError(cause, "use a patch of 1, 2, 4 or 8, and an embedding of 4 to 4096")
+        if self.condition not in _CONDITIONS:
+            raise ModelError(f"unknown condition {self.condition!r}", f"use {', '.join(_CONDITIONS)}")
+
     @property
     def condition_channels(self) -> int:
-        return {"noisy": 3, "reconstruction": 3, "both": 6}[self.condition]
+        return _CONDITIONS[self.condition]
 
     @property
     def multiple(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean
@@ -11,10 +10,11 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..device import channels_last, find_precision, placed
+from ..device import channels_last, find_precision, replica
 from ..diffusion.residual import ProcessSpec, ResidualDiffusion, sample
 from ..diffusion.schedule import Budget
 from ..errors import ModelError
+from ..methods.rng import rng_of
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
 from ..models.bundle import Bundle
@@ -28,10 +28,10 @@ class Sampler:
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
-        dtype = find_precision(device)
-        self.nafnet = placed(deepcopy(bundle.nafnet), device, dtype)
-        self.generator = bundle.generator and placed(deepcopy(bundle.generator), device, dtype)
-        self.process = ResidualDiffusion(bundle.process)
+        dtype, parts = find_precision(device), rng_of(bundle)
+        self.nafnet = replica(parts.nafnet, device, dtype)
+        self.generator = parts.generator and replica(parts.generator, device, dtype)
+        self.process = ResidualDiffusion(parts.process)
 
     @torch.inference_mode()
     def reconstruct(self, noisy: Tensor) -> Tensor:
@@ -184,18 +184,19 @@ def gains_of_choices(
 
     The search's gain is an ideal controller's, who never errs; one that errs should add less.
     """
-    if bundle.controller is None:
+    parts = rng_of(bundle)
+    if parts.controller is None:
         raise ModelError("this model has no step controller yet", "run `rng train controller`")
     spec = sampler.process.spec
-    controller = placed(deepcopy(bundle.controller), sampler.device)
+    controller = replica(parts.controller, sampler.device)
     gains = sorted({*GAINS, spec.gain})
     rows: dict[float, list[tuple[float, float]]] = {gain: [] for gain in gains}
     for clean, noisy in pairs:
         known = _Known.of(clean, noisy, sampler, lpips)
-        chosen = [bundle.budgets[i] for i in controller.budget(controller.condition(noisy, known.r)).tolist()]
+        chosen = [parts.budgets[i] for i in controller.budget(controller.condition(noisy, known.r)).tolist()]
         plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
-        parts = zip(noisy.split(1), known.r.split(1), plans, strict=True)
-        d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in parts])
+        tiles = zip(noisy.split(1), known.r.split(1), plans, strict=True)
+        d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in tiles])
         for gain in gains:
             after, change = known.after(gain * d, lpips)
             rows[gain].append((float(after.sum() / known.lpips.sum()), float(change.mean())))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...data.crops import Batches, gaussian
 from ...device import channels_last, placed
 from ...diffusion.residual import ProcessSpec, ResidualDiffusion
+from ...methods.rng import RnGParts
 from ...metrics.fidelity import psnr
 from ...models.bundle import Bundle
 from ...nets.nafnet import NAFNet, NAFNetSpec
@@ -72,4 +73,4 @@ class Joint:
     def bundle(self, net: JointNet) -> Bundle:
         """The two networks by themselves; σ_d is measured as at the end of a stage 1."""
         process = replace(self.process.spec, sigma_d=sigma_d_of(net.nafnet, self.batches))
-        return Bundle(net.nafnet, net.generator, process=process)
+        return RnGParts(net.nafnet, net.generator, process=process).bundle()

@@ -36,7 +36,7 @@ class Score:
 class LiteralStart(ResidualDiffusion):
     """Algorithm 1 as printed: every budget starts from unit noise, whatever its level."""
 
-    def begin(self, gamma: Tensor, noise: Tensor) -> Tensor:
+    def begin(self, gamma: Tensor, noise: Tensor, noisy: Tensor | None = None) -> Tensor:
         return noise
 
 

@@ -16,6 +16,7 @@ from ...device import placed
 from ...diffusion.residual import ResidualDiffusion
 from ...diffusion.schedule import linear_plan
 from ...errors import ModelError, UsageError
+from ...methods.rng import RnGParts, rng_of, with_rng
 from ...metrics.lpips import LPIPS
 from ...models.bundle import Bundle, file_hash
 from ...nets.controller import Controller, ControllerSpec
@@ -146,15 +147,15 @@ class Ablation:
         schedule = LOOKS if variant.looks else PROCESS.schedule
         process = replace(PROCESS, prediction=variant.prediction, schedule=schedule)
         if variant.strategy == "reconstruct":
-            return Reconstruct(nafnet, self.batches), Bundle
+            return Reconstruct(nafnet, self.batches), lambda net: RnGParts(net).bundle()
         fusion = variant.condition == "fusion"
         unet = unet if fusion else replace(unet, condition=variant.condition)
         if variant.strategy in ("joint", "supervised"):
             joint = Joint((nafnet, unet), process, self.batches, variant.strategy == "supervised")
             return joint, joint.bundle
-        base: Any = before.bundle.nafnet if before else Grey()
+        base: Any = rng_of(before.bundle).nafnet if before else Grey()
         task = Generate(None if fusion else unet, process, base, self.batches, self._looks(variant))
-        return task, lambda net: Bundle(base, net, process=task.process.spec)
+        return task, lambda net: RnGParts(base, net, process=task.process.spec).bundle()
 
     def _looks(self, variant: Variant) -> Perceptual | None:
         return Perceptual(self._needed_lpips, LOOKS_WEIGHT) if variant.looks else None
@@ -179,7 +180,7 @@ class Ablation:
 
     def _way(self, row: Row, sampler: Sampler) -> tuple[Callable[[Case, Tensor], Tensor], float]:
         """How a row generates its residuals, and the evaluations that a patch takes."""
-        spec = sampler.bundle.process
+        spec = sampler.process.spec
         if row.walk is None:
             return lambda case, r: torch.zeros_like(r), 0.0
         if isinstance(row.walk, str):
@@ -194,8 +195,9 @@ class Ablation:
 
     def _by_controller(self, row: Row, sampler: Sampler) -> tuple[Callable[[Case, Tensor], Tensor], float]:
         """Each patch by its own budget; or all by the one whose evaluations are nearest to those in the mean."""
-        spec, budgets = sampler.bundle.process, ladder(FULL.start, FULL.evaluations, sampler.bundle.process.last)
-        controller = self._controller(replace(sampler.bundle, budgets=budgets))
+        spec = sampler.process.spec
+        budgets = ladder(FULL.start, FULL.evaluations, spec.last)
+        controller = self._controller(with_rng(sampler.bundle, budgets=budgets))
         seen = {case.sigma: controller.condition(case.noisy, sampler.reconstruct(case.noisy)) for case in self.cases}
         chosen = {sigma: controller.budget(tiles).tolist() for sigma, tiles in seen.items()}
         spent = [budgets[k].evaluations for case in self.cases for k in chosen[case.sigma]]

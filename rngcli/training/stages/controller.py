@@ -16,9 +16,10 @@ from ...data.degrade import degrade
 from ...device import channels_last, placed
 from ...diffusion.schedule import Budget
 from ...errors import UsageError
+from ...methods.rng import StepController, rng_of, weights_hash, with_rng
 from ...metrics.fidelity import psnr
 from ...metrics.lpips import LPIPS
-from ...models.bundle import Bundle, StepController, weights_hash
+from ...models.bundle import Bundle
 from ...nets.bands import BandController, BandSpec
 from ...nets.controller import Controller, ControllerSpec
 from ..distributed import Ranks
@@ -48,7 +49,7 @@ def ladder(start: float, evaluations: int, last: float, lowest: float = 0.12) ->
 def as_found(bundle: Bundle, best: Trial) -> Bundle:
     """The bundle with the process and the budgets that a search's trial asks for."""
     budgets = ladder(best.way.start, best.way.evaluations, best.way.last)
-    return replace(bundle, process=with_way(bundle.process, best), budgets=budgets)
+    return with_rng(bundle, process=with_way(rng_of(bundle).process, best), budgets=budgets)
 
 
 # --- labels ----------------------------------------------------------------------------------------------------
@@ -62,8 +63,9 @@ class Labels:
     """
 
     def __init__(self, file: Path, bundle: Bundle) -> None:
-        self.file, self.budgets = file, bundle.budgets
-        self.made_by = f"{weights_hash(bundle)} {bundle.process} {bundle.budgets}"
+        parts = rng_of(bundle)
+        self.file, self.budgets = file, parts.budgets
+        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets}"
         self.lpips = self.psnr = torch.zeros(0, CLASSES)
         if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
             self.lpips, self.psnr = table["lpips"], table["psnr"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.crops import Batches
-from ...device import channels_last, find_precision, placed
+from ...device import channels_last, find_precision, placed, replica
 from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
 from ...diffusion.schedule import Budget, ScheduleSpec
 from ...errors import UsageError
@@ -113,7 +112,7 @@ class Generate:
     ) -> None:
         self.batches, self.perceptual = batches, perceptual
         self.dtype = find_precision(batches.device)
-        self.nafnet = placed(deepcopy(nafnet), batches.device, self.dtype)
+        self.nafnet = replica(nafnet, batches.device, self.dtype)
         self.process = ResidualDiffusion(replace(process, sigma_d=sigma_d_of(self._reconstruct, batches)))
         self.net: nn.Module = placed(self._generator(origin, nafnet), batches.device)
 

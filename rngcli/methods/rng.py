@@ -1,0 +1,176 @@
+"""RnG: a reconstruction, and by diffusion the residual detail that it lacks, as far as a controller allows (paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..device import replica
+from ..diffusion.operators import Identity, Operator, Seen
+from ..diffusion.residual import ProcessSpec, ResidualDiffusion
+from ..diffusion.schedule import Budget, ScheduleSpec, sigma_of
+from ..errors import ModelError, UsageError
+from ..models import bundle as checkpoint
+from ..models.bundle import Bundle, MethodSpec, kind_of
+from ..nets.bands import BandController
+from ..nets.controller import Controller
+from ..nets.fusion import FusionNet
+from ..nets.nafnet import NAFNet
+from ..nets.unet import UNet
+from .contract import STATE, Frame, Held, Plan, Request, Step
+
+Generator = UNet | FusionNet
+StepController = Controller | BandController
+NAME = "rng"  # of the kind, and of the method in the bundles that are trained here
+_ROLES = {"reconstruct": "nafnet", "generate": "generator", "control": "controller"}  # what each network does
+
+
+@dataclass(frozen=True)
+class RnGParts:
+    """What RnG is made of, with its types; a stage not trained yet is None."""
+
+    nafnet: NAFNet
+    generator: Generator | None = None
+    controller: StepController | None = None
+    process: ProcessSpec = field(default_factory=ProcessSpec)
+    budgets: tuple[Budget, ...] = ()
+
+    def bundle(self) -> Bundle:
+        """A bundle with these parts and nothing else."""
+        return _put(Bundle({}), self)
+
+    def networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks that are there, by their roles."""
+        for role, part in _ROLES.items():
+            if (net := getattr(self, part)) is not None:
+                yield role, net
+
+
+def rng_of(bundle: Bundle, name: str = NAME) -> RnGParts:
+    """The parts of a bundle's method; ModelError where it has none of that name and kind, or holds unknown settings."""
+    spec = bundle.methods.get(name)
+    if spec is None or spec.kind != NAME:
+        raise ModelError(f"the model holds no method {name!r} of the kind {NAME!r}", "see `rng models show`")
+    try:
+        networks = {_ROLES[role]: bundle.networks[net] for role, net in spec.networks.items()}
+        return RnGParts(**networks, **_typed(**spec.settings))  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the model's method {name!r} is damaged ({error})", "fetch or train it again") from error
+
+
+def _typed(process: Mapping[str, Any], budgets: list[Mapping[str, Any]]) -> dict[str, Any]:
+    schedule = ScheduleSpec(**process["schedule"])
+    return {
+        "process": ProcessSpec(**{**process, "schedule": schedule}),
+        "budgets": tuple(Budget(**budget) for budget in budgets),
+    }
+
+
+def with_rng(bundle: Bundle, **changes: Any) -> Bundle:
+    """The bundle with other parts of RnG: nafnet, generator, controller, process, budgets."""
+    return _put(bundle, replace(rng_of(bundle), **changes))
+
+
+def _put(bundle: Bundle, parts: RnGParts) -> Bundle:
+    """The parts in the place of those that the bundle has, if any; networks that other methods use stay."""
+    before = bundle.methods.get(NAME, MethodSpec(NAME))
+    kept = {net for name, spec in bundle.methods.items() if name != NAME for net in spec.networks.values()}
+    networks = {n: net for n, net in bundle.networks.items() if n in kept or n not in before.networks.values()}
+    roles = {}
+    for role, net in parts.networks():
+        shared = (name for name, there in networks.items() if there is net)
+        roles[role] = next(shared, _free(kind_of(net) or role, networks))
+        networks[roles[role]] = net
+    settings = {"process": asdict(parts.process), "budgets": [asdict(budget) for budget in parts.budgets]}
+    return replace(
+        bundle, networks=networks, methods={**bundle.methods, NAME: MethodSpec(NAME, roles, settings)}
+    )
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """`name`, or the first of name-2, name-3, … that is not taken."""
+    number = 1
+    while (free := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return free
+
+
+def weights_hash(bundle: Bundle) -> str:
+    """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
+    parts = rng_of(bundle)
+    return checkpoint.weights_hash(net for net in (parts.nafnet, parts.generator) if net is not None)
+
+
+class RnG:
+    """The method on a device: networks in `dtype`, but for the controller."""
+
+    understands = frozenset({"max_steps", "steps", "detail", "seed", "budget"})
+
+    def __init__(self, parts: RnGParts, device: torch.device, dtype: torch.dtype) -> None:
+        self.budgets = parts.budgets
+        self.process = ResidualDiffusion(parts.process)
+        self.nafnet = replica(parts.nafnet, device, dtype)
+        self.generator = parts.generator and replica(parts.generator, device, dtype)
+        # In float32 everywhere: it is small, and its roundings must not tip a tile into another budget.
+        self.controller = parts.controller and replica(parts.controller, device)
+        self.frame = Frame(agreement=parts.process.agreement)
+        pictures = (3, self.frame.wide, self.frame.wide)
+        self.holds: Mapping[str, tuple[int, ...]] = {"x": pictures, "r": pictures, STATE: pictures}  # x, r(x), d̃_t
+        self.end, self.stochastic = self.process.end, self.process.stochastic
+        self.unit = parts.process.gain * parts.process.sigma_d
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator
+    ) -> RnG:
+        if not isinstance(operator, Identity):
+            raise UsageError(f"the method {name} takes noise away, and nothing else", "choose another with --method")
+        return cls(rng_of(bundle, name), device, dtype)
+
+    def require(self, request: Request) -> None:
+        if not request.generates:
+            return
+        if self.generator is None:
+            raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
+        if request.budget is not None and not 0 <= request.budget < len(self.budgets):
+            raise UsageError(
+                f"this model has no budget {request.budget}", f"its budgets are 0 to {len(self.budgets) - 1}"
+            )
+        if self.controller is None and request.steps is None and request.budget is None:
+            raise ModelError("this model has no step controller yet", "give --steps N, or `rng train controller`")
+
+    def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
+        r = self.nafnet(seen.pixels)
+        budgets = self._budgets(self.frame.middle(seen.pixels), self.frame.middle(r), request)
+        plans = [budget.plan(self.process.spec.last, request.max_steps) for budget in budgets]
+        return {"x": seen.pixels, "r": r}, plans
+
+    def _budgets(self, noisy: Tensor, r: Tensor, request: Request) -> list[Budget]:
+        if not request.generates:
+            return [Budget(1.0, 0)] * len(noisy)
+        if request.steps is not None:
+            return [replace(self.budgets[-1], evaluations=request.steps)] * len(noisy)
+        if request.budget is not None:
+            return [self.budgets[request.budget]] * len(noisy)
+        assert self.controller is not None
+        return [self.budgets[i] for i in self.controller.budget(self.controller.condition(noisy, r))]
+
+    def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
+        return self.process.begin(level, noise)
+
+    def step(self, held: Held, step: Step) -> Tensor:
+        assert self.generator is not None
+        condition = self.generator.condition(held["x"], held["r"])
+        answer = self.generator(held[STATE], condition, step.now).float()
+        return self.process.step(held[STATE], answer, step.now, step.after, step.noise)
+
+    def finish(self, held: Held) -> tuple[Tensor, Tensor]:
+        """r(x) and d̃_0: the picture is r + detail·gain·σ_d·d̃_0."""
+        return held["r"], held[STATE]
+
+    def start_share(self, level: float) -> float:
+        return sigma_of(level) / self.budgets[-1].start
