@@ -1,19 +1,76 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all: at every moment there is the old file or the new one."""
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import EnvironmentFault
+
+PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
+
+
+def part_of(path: Path) -> Path:
+    """An unused name for an unfinished file in the same folder, so that a rename can put it in place of `path`."""
+    return path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` at the end, and goes where anything failed."""
-    part = path.with_name(path.name + ".part")
+    """A file to write to; at the end it is forced to the disk and replaces `path`; it is removed where anything failed.
+
+    Folders are made. EnvironmentFault where the disk refuses, with the system's OSError as its `__cause__`.
+    """
+    part = part_of(path)
     try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # O_EXCL and 0o666 rather than mkstemp: the file must get the rights that any new file of the user gets.
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            yield part
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+    except (OSError, RuntimeError) as error:
+        refused = _refusal(error)
+        if refused is None:
+            raise
+        # A file exists where the folder would be made: the system says only that.
+        reason = "a file is in its folder's place" if refused.errno == errno.EEXIST else refused.strerror
+        raise EnvironmentFault(f"{path} cannot be written ({reason})", "check the disk and its rights") from refused
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by `data` in one instant. Raises EnvironmentFault as `whole` does."""
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+def remove_parts(folder: Path, age: float = 0.0) -> bool:
+    """Remove what killed runs left in `folder` that is older than `age` [s]; whether there is any that is younger."""
+    younger = False
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            if not (entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX)):
+                continue
+            if time.time() - entry.stat().st_mtime >= age:
+                os.unlink(entry)
+            else:
+                younger = True
+    return younger
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's own error: torch.save raises a RuntimeError in its place, and keeps it as the context."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground upwards; the files at the top of the package lie below every folder.
 FLOORS = [
-    "rngcli errors atomic",
-    "signals device",
+    "rngcli errors",
+    "atomic signals device",
     "nets diffusion images metrics",
     "models data",
     "methods",

@@ -7,8 +7,8 @@ import torch
 
 from rngcli.cli import deciding
 from rngcli.cli.deciding import CHECKED, Deciding
+from rngcli.cli.follower import Follower
 from rngcli.cli.launch import Frame
-from rngcli.cli.progress import Follower
 from rngcli.methods.rng import rng_of, with_rng
 from rngcli.training.stages.controller import CLASSES, Labels
 from tests.tiny import random_bundle

@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.data.degrade import SHARP, DegradeSpec, _reduce, add_camera_noise, add_gaussian, degrade, jpeg
+from rngcli.data.degrade import SHARP, DegradeSpec, add_gaussian, degrade, only
+from rngcli.data.jpeg_sim import jpeg
+from rngcli.data.noise_reduction import reduce_noise
+from rngcli.data.sensors import CameraSpec, add_camera_noise
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_the_same_generator_gives_the_same_batch(photo):
 def test_a_soft_picture_is_soft_by_the_sigma_asked_for_and_no_lighter():
     point = torch.zeros(4, 3, 32, 32)
     point[..., 16, 16] = 1
-    soft, _ = degrade(point, DegradeSpec(blur_share=(1, 1), blur=(1.2, 1.2)), generator())
+    soft, _ = degrade(point, only("camera", blur_share=(1, 1), blur=(1.2, 1.2)), generator())
     along = torch.arange(32) - 16.0
     for weights in (soft.sum(dim=2), soft.sum(dim=3)):  # over rows, over columns
         assert torch.allclose(weights.sum(dim=2), torch.ones(4, 3), atol=1e-5)
@@ -49,25 +52,28 @@ def test_a_soft_picture_is_soft_by_the_sigma_asked_for_and_no_lighter():
 
 def test_softness_is_dealt_out_by_the_kind_of_noise_and_the_noise_comes_after_it(photo):
     batch = photo.expand(20, -1, -1, -1)
-    soft, noisy = degrade(batch, DegradeSpec(sigma=(10, 10), blur_share=(0, 1)), generator())
+    spec = DegradeSpec(0.7, {"camera": 1}, (10, 10), blur_share=(0, 1), levels_share=0)
+    soft, _ = degrade(batch, spec, generator())
     changed = (soft != batch).flatten(1).any(dim=1)
     assert not changed[:14].any()
     assert changed[14:].all()
-    soft, noisy = degrade(batch, DegradeSpec(1.0, (10, 10), blur_share=(1, 0), blur=(2, 2)), generator())
+    spec = only("awgn", sigma=(10, 10), clipped_share=0, blur_share=(1, 0), blur=(2, 2))
+    soft, noisy = degrade(batch, spec, generator())
     assert (noisy - soft).std().item() * 255 == pytest.approx(10, rel=0.02)
-    some, _ = degrade(photo.expand(400, -1, -1, -1)[..., :16, :16], DegradeSpec(1.0, blur_share=(0.25, 0)), generator())
+    some, _ = degrade(photo.expand(400, -1, -1, -1)[..., :16, :16], only("awgn", blur_share=(0.25, 0)), generator())
     assert (some != photo[..., :16, :16]).flatten(1).any(dim=1).float().mean().item() == pytest.approx(0.25, abs=0.07)
 
 
 @pytest.mark.parametrize("gaussian_share", [0.0, 1.0])
 def test_either_kind_of_noise_may_be_the_only_one(photo, gaussian_share):
-    clean, noisy = degrade(photo, DegradeSpec(gaussian_share, blur_share=(1, 1)), generator())
+    clean, noisy = degrade(photo, DegradeSpec(gaussian_share, blur_share=(1, 1), levels_share=0), generator())
     assert clean.shape == noisy.shape == photo.shape
     assert not torch.equal(clean, photo)
 
 
 def test_sharp_pictures_stay_as_they_are(photo):
-    clean, _ = degrade(photo.expand(10, -1, -1, -1), DegradeSpec(blur_share=SHARP), generator())
+    spec = DegradeSpec(others={"camera": 1}, blur_share=SHARP, levels_share=0)
+    clean, _ = degrade(photo.expand(10, -1, -1, -1), spec, generator())
     assert torch.equal(clean, photo.expand(10, -1, -1, -1))
 
 
@@ -75,7 +81,7 @@ def test_camera_noise_is_in_range_grows_with_the_exposure_and_leaves_a_quiet_sen
     batch = photo.expand(32, -1, -1, -1)
     errors = []
     for shot in (1e-9, 1e-3, 1e-2):
-        spec = DegradeSpec(shot=(shot, shot), jpeg_share=0.0)
+        spec = CameraSpec(shot=(shot, shot), jpeg_share=0.0)
         noisy = add_camera_noise(batch, spec, generator())
         assert noisy.min() >= 0
         assert noisy.max() <= 1
@@ -85,7 +91,7 @@ def test_camera_noise_is_in_range_grows_with_the_exposure_and_leaves_a_quiet_sen
 
 
 def test_the_mosaic_correlates_neighbouring_pixels(photo):
-    noise = add_camera_noise(photo.expand(16, -1, -1, -1), DegradeSpec(jpeg_share=0.0), generator()) - photo
+    noise = add_camera_noise(photo.expand(16, -1, -1, -1), CameraSpec(jpeg_share=0.0), generator()) - photo
     correlation = neighbours_alike(noise.mean(1))
     assert correlation[:8].mean() > 0.2  # the first half passes through the mosaic
     assert correlation[8:].mean() < correlation[:8].mean() - 0.1
@@ -100,8 +106,9 @@ def neighbours_alike(noise):
 def test_a_camera_takes_grain_from_the_noise_and_more_of_it_in_colour(photo):
     batch = (0.2 + 0.6 * photo).expand(64, -1, -1, -1)  # far from where noise would be clipped
     white = 0.02 * torch.randn(batch.shape, generator=generator())
-    assert torch.equal(_reduce(batch, batch, DegradeSpec(), generator()), batch), "the picture itself stays"
-    left = _reduce(batch + white, batch, DegradeSpec(), generator()) - batch
+    reduction = CameraSpec().grain, CameraSpec().blotch
+    assert torch.equal(reduce_noise(batch, batch, *reduction, generator()), batch), "the picture itself stays"
+    left = reduce_noise(batch + white, batch, *reduction, generator()) - batch
     light, colour = left.mean(1), left[:, 0] - left[:, 1]
     assert neighbours_alike(white.mean(1)).abs().max() < 0.1
     assert neighbours_alike(light).mean() > 0.2

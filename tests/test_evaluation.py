@@ -14,12 +14,11 @@ from scipy.io import loadmat, savemat
 from scipy.ndimage import uniform_filter
 from typer.testing import CliRunner
 
-from rngcli.cli import measuring
 from rngcli.cli.eval import evaluate
 from rngcli.data import Benchmark, named, paired, with_noise
 from rngcli.diffusion.schedule import Budget
 from rngcli.errors import EnvironmentFault, Exit, ModelError, NoInputError, PictureError, UsageError
-from rngcli.evaluation import Column, Evaluation, Plan, Sweep, methods
+from rngcli.evaluation import Column, Evaluation, EvaluationPlan, Sweep, methods
 from rngcli.evaluation.report import read, summarise
 from rngcli.inference.engine import Job, Result
 from rngcli.inference.pipeline import Pipeline
@@ -54,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def evaluate_quickly(benchmarks: list[Benchmark], *columns: Column, options: Options = FIDELITY, **more: object):
-    evaluation = Evaluation(Plan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
+    evaluation = Evaluation(EvaluationPlan(benchmarks, columns or (INPUT, BLUR), Judge(options), examples=2), **more)  # type: ignore[arg-type]
     return evaluation.run("a test")
 
 
@@ -298,11 +297,11 @@ def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path)
 
 def test_exit_codes_tell_some_from_none(folder: Path, tmp_path: Path) -> None:
     (folder / "0.png").write_bytes(b"torn")
-    settings = measuring.Settings(clean=folder, sigma="25", method="input", metric="psnr", quiet=True)
-    assert measuring.run(settings) is Exit.SOME_FAILED
+    words = ["--clean", str(folder), "--sigma", "25", "--method", "input", "--metric", "psnr", "--quiet"]
+    assert CliRunner().invoke(evaluate, words).exit_code == Exit.SOME_FAILED
     for path in folder.iterdir():
         path.write_bytes(b"torn")
-    assert measuring.run(settings) is Exit.NO_INPUT
+    assert CliRunner().invoke(evaluate, words).exit_code == Exit.NO_INPUT
 
 
 def test_the_fitted_scene_model_scores(tmp_path: Path) -> None:

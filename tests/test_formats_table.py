@@ -30,7 +30,8 @@ from rngcli import __version__, images
 from rngcli.errors import PictureError
 from rngcli.images import ifd
 from rngcli.inference.engine import Job, denoise
-from rngcli.inference.pipeline import Pipeline, Request
+from rngcli.inference.pipeline import Pipeline
+from rngcli.methods.contract import Request
 from tests.test_images import png16_by_hand, samples, smooth
 from tests.test_images_colour import PROFILES
 from tests.test_images_metadata import XMP, exif_block

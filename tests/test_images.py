@@ -341,7 +341,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, 
     def fail(_: int) -> None:
         raise blow
 
-    monkeypatch.setattr("rngcli.images.files.os.fsync", fail)
+    monkeypatch.setattr("rngcli.atomic.os.fsync", fail)
     with pytest.raises(EnvironmentFault if isinstance(blow, OSError) else KeyboardInterrupt):
         images.write(path, picture())
     assert path.read_bytes() == b"old"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rngcli import atomic
 from rngcli.batch import manifest
 from rngcli.batch.manifest import PLACE, Manifest, State, digest, stamp
 from rngcli.errors import EnvironmentFault
@@ -132,7 +133,8 @@ def test_what_a_killed_run_left_unfinished_goes_at_the_next_start_unless_it_is_a
         if clock.grows:
             os.utime(part, (clock.now,) * 2)
 
-    monkeypatch.setattr(manifest, "time", SimpleNamespace(time=lambda: clock.now, sleep=sleep))
+    for module in (manifest, atomic):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock.now, sleep=sleep))
 
     def left(age, grows=False):
         clock.grows = grows

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rngcli.batch.inputs import Task
-from rngcli.cli.reporter import Teller
+from rngcli.cli.reporter import Reporter
 from rngcli.errors import EnvironmentFault
 
 TASK = Task("a.png", Path("in/a.png"), Path("out/a.png"))
@@ -18,7 +18,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 
 @needs_full
 def test_a_stdout_on_a_full_disk_is_a_fault_of_the_machine_told_once(monkeypatch):
-    with FULL.open("w") as stdout, Teller(json=True, quiet=True) as tell:
+    with FULL.open("w") as stdout, Reporter(json=True, quiet=True) as tell:
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(EnvironmentFault, match="stdout takes no more"):
             tell.skipped(TASK)
@@ -27,7 +27,7 @@ def test_a_stdout_on_a_full_disk_is_a_fault_of_the_machine_told_once(monkeypatch
 
 @needs_full
 def test_a_log_on_a_full_disk_is_a_fault_of_the_machine_told_once():
-    with Teller(json=False, quiet=True, log=FULL) as tell:
+    with Reporter(json=False, quiet=True, log=FULL) as tell:
         with pytest.raises(EnvironmentFault, match="the log /dev/full cannot be written"):
             tell.log("a line")
         tell.summary([], skipped=1, total=1)
@@ -35,7 +35,7 @@ def test_a_log_on_a_full_disk_is_a_fault_of_the_machine_told_once():
 
 def test_a_reader_that_has_seen_enough_is_no_fault(monkeypatch):
     ours, theirs = os.pipe()
-    with os.fdopen(theirs, "w") as stdout, Teller(json=True, quiet=True) as tell:
+    with os.fdopen(theirs, "w") as stdout, Reporter(json=True, quiet=True) as tell:
         monkeypatch.setattr(sys, "stdout", stdout)
         tell.skipped(TASK)
         assert json.loads(os.read(ours, 4096))["status"] == "skipped"

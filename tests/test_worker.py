@@ -11,7 +11,7 @@ from PIL import Image
 from rngcli.batch import worker
 from rngcli.batch.inputs import plan
 from rngcli.batch.manifest import Manifest, State
-from rngcli.batch.worker import Files, Watch, run
+from rngcli.batch.worker import FileOptions, Watch, run
 from rngcli.errors import EnvironmentFault, PictureError
 from rngcli.inference import pipeline as pipeline_module
 from rngcli.inference.pipeline import Pipeline
@@ -44,7 +44,7 @@ def by_name(outcomes):
 
 def test_good_files_are_done_and_bad_ones_named(folder, tmp_path):
     tasks = plan([folder], tmp_path / "out")
-    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files()))
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, FileOptions()))
     assert len(outcomes) == len(tasks) == 8
     failed = {name for name, outcome in outcomes.items() if outcome.error}
     assert failed == {"cut.jpg", "empty.png", "text.png"}
@@ -55,7 +55,7 @@ def test_good_files_are_done_and_bad_ones_named(folder, tmp_path):
 
 
 def test_scores_and_step_maps_where_asked_for(folder, tmp_path):
-    files = Files(
+    files = FileOptions(
         reference=folder,
         score=lambda x, y: ({"difference": float(np.abs(x - y).max()), "likeness": None}, ["too small", "too small"]),
         step_maps=tmp_path / "maps",
@@ -81,11 +81,11 @@ class Hungry(Pipeline):
 
 def test_memory_that_runs_out_once_changes_no_result(folder, tmp_path):
     tasks = [task for task in plan([folder], tmp_path / "out") if task.name in ("a.png", "below/b.png", "wide.png")]
-    outcomes = list(run(tasks, Hungry(random_bundle(), "cpu", "fp32", 2), Request(), Files()))
+    outcomes = list(run(tasks, Hungry(random_bundle(), "cpu", "fp32", 2), Request(), FileOptions()))
     assert Hungry.calls == 1
     assert [outcome.error for outcome in outcomes] == [None] * 3
     undisturbed = [replace(task, target=tmp_path / "calm" / task.name) for task in tasks]
-    list(run(undisturbed, Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), Files()))
+    list(run(undisturbed, Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), FileOptions()))
     for task, calm in zip(tasks, undisturbed, strict=True):
         one, other = (np.asarray(Image.open(path), np.int16) for path in (task.target, calm.target))
         assert np.abs(one - other).max() <= 1
@@ -98,7 +98,7 @@ def test_memory_that_never_suffices_is_a_fault_of_the_machine(folder, tmp_path, 
     monkeypatch.setattr(pipeline_module.Pipeline, "start", refuse)
     tasks = plan([folder], tmp_path / "out")
     with pytest.raises(EnvironmentFault, match="one tile"):
-        list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 4), PLAIN, Files()))
+        list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 4), PLAIN, FileOptions()))
 
 
 def test_an_interrupted_batch_leaves_whole_files_and_is_taken_up_with_the_same_bits(folder, tmp_path):
@@ -106,12 +106,12 @@ def test_an_interrupted_batch_leaves_whole_files_and_is_taken_up_with_the_same_b
     tasks = [task for task in plan([folder], tmp_path / "out") if task.source.stat().st_size > 1000 or "a" in task.name]
     tasks = [task for task in tasks if task.name not in ("cut.jpg", "empty.png", "text.png")]
     whole = [replace(task, target=tmp_path / "whole" / task.name) for task in tasks]
-    list(run(whole, pipeline, Request(), Files()))
-    half = run(tasks, pipeline, Request(), Files())
+    list(run(whole, pipeline, Request(), FileOptions()))
+    half = run(tasks, pipeline, Request(), FileOptions())
     next(half)
     half.close()  # what an interrupt does to the generator
     assert not list((tmp_path / "out").rglob(".rng-*"))
-    list(run([task for task in tasks if not task.target.exists()], pipeline, Request(), Files()))
+    list(run([task for task in tasks if not task.target.exists()], pipeline, Request(), FileOptions()))
     for task, undisturbed in zip(tasks, whole, strict=True):
         assert task.target.read_bytes() == undisturbed.target.read_bytes()
 
@@ -127,7 +127,7 @@ def test_what_fails_after_the_picture_is_written_is_a_note(folder, tmp_path):
     (tmp_path / "clean" / "below").mkdir(parents=True)
     (tmp_path / "clean" / "a.png").write_bytes((folder / "a.png").read_bytes())
     (tmp_path / "maps").write_text("a file where a folder should be")
-    files = Files(reference=tmp_path / "clean", score=score, step_maps=tmp_path / "maps")
+    files = FileOptions(reference=tmp_path / "clean", score=score, step_maps=tmp_path / "maps")
     outcomes = by_name(run(good(folder, tmp_path / "out"), Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files))
     assert all(outcome.error is None and outcome.task.target.exists() for outcome in outcomes.values())
     assert "no scores today" in outcomes["a.png"].notes[0]
@@ -146,7 +146,7 @@ def test_a_disk_that_refuses_ends_the_run_and_every_settled_picture_is_told(fold
     monkeypatch.setattr(worker.images, "write_bytes", refuse)
     tasks = good(folder, tmp_path / "out")
     outcomes = {}
-    finished = run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files())
+    finished = run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, FileOptions())
     with pytest.raises(EnvironmentFault, match="full"):
         outcomes.update((outcome.task.name, outcome) for outcome in finished)
     assert isinstance(outcomes["below/b.png"].error, EnvironmentFault)
@@ -156,8 +156,8 @@ def test_a_disk_that_refuses_ends_the_run_and_every_settled_picture_is_told(fold
 
 def test_fail_fast_ends_at_the_first_failure(folder, tmp_path):
     begun = []
-    files = Files(fail_fast=True)
-    watch = Watch(begun=lambda task: begun.append(task.name))
+    files = FileOptions(fail_fast=True)
+    watch = Watch(begun=lambda task, megapixels, tiles: begun.append(task.name))
     tasks = plan([folder], tmp_path / "out")
     with pytest.raises(PictureError):
         list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files, watch))
@@ -180,7 +180,7 @@ def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path,
         steps.append(tiles)
 
     monkeypatch.setattr(worker.images, "read", read)
-    pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), Files(fail_fast=True)
+    pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), FileOptions(fail_fast=True)
     with pytest.raises(PictureError):
         list(run([tasks["wide.png"], tasks["text.png"]], pipeline, PLAIN, files, Watch(stepped=stepped)))
     assert len(steps) < len(Grid(3, 4000))
@@ -193,7 +193,7 @@ def test_fail_fast_ends_at_an_output_that_cannot_be_written(folder, tmp_path):
     pair[0].target.parent.mkdir()
     pair[0].target.write_text("somebody's own")
     outcomes = {}
-    finished = run(pair, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files(fail_fast=True))
+    finished = run(pair, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, FileOptions(fail_fast=True))
     with pytest.raises(PictureError, match="turned up"):
         outcomes.update((outcome.task.name, outcome) for outcome in finished)
     assert list(outcomes) == ["one.png"]
@@ -204,7 +204,7 @@ def test_a_file_that_turns_up_during_the_run_is_not_replaced(folder, tmp_path):
     tasks = [replace(task, fresh=True) for task in good(folder, tmp_path / "out")]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("somebody's own")
-    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files()))
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, FileOptions()))
     assert "turned up" in str(outcomes["a.png"].error)
     assert (tmp_path / "out" / "a.png").read_text() == "somebody's own"
     assert not outcomes["one.png"].error
@@ -214,7 +214,7 @@ def test_a_file_in_place_of_a_folder_costs_one_picture(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "below").write_text("somebody's own")
     tasks = good(folder, tmp_path / "out")
-    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, Files()))
+    outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, FileOptions()))
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["below/b.png"]
     assert (tmp_path / "out" / "below").read_text() == "somebody's own"
 
@@ -225,7 +225,7 @@ def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
         worker.images, "read", lambda path, options: 1 / 0 if path.name == "one.png" else read(path, options)
     )
     pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 1)
-    outcomes = by_name(run(good(folder, tmp_path / "out"), pipeline, PLAIN, Files()))
+    outcomes = by_name(run(good(folder, tmp_path / "out"), pipeline, PLAIN, FileOptions()))
     assert "ZeroDivisionError" in str(outcomes["one.png"].error)
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["one.png"]
 
@@ -233,7 +233,8 @@ def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
 def test_the_journal_knows_every_output(folder, tmp_path):
     tasks = plan([folder], tmp_path / "out")
     with Manifest(tmp_path / "out").journal("settings") as journal:
-        outcomes = by_name(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, Files(journal=journal)))
+        pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 2)
+        outcomes = by_name(run(tasks, pipeline, PLAIN, FileOptions(journal=journal)))
     manifest = Manifest(tmp_path / "out")
     for task in tasks:
         state = manifest.state(task.source, task.target, lambda: "settings")

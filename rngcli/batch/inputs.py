@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ..errors import NoInputError, RngError, UsageError
 from ..images import FORMAT_OF_SUFFIX, READABLE_SUFFIXES, Format, output_suffix
-
-_SYSTEM = {"thumbs.db", "desktop.ini", "__macosx"}
+from ..images.walk import pictures_below
 
 
 @dataclass(frozen=True)
@@ -63,28 +62,6 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def is_hidden(name: str) -> bool:
-    """Dot files, macOS's `._x` twins, and what file managers leave lying about."""
-    return name.startswith(".") or name.lower() in _SYSTEM
-
-
-def pictures_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Every file with a picture's suffix below `folder`, sorted; each real folder once, so that links cannot loop."""
-    seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        here = os.stat(root)
-        if (here.st_dev, here.st_ino) in seen or (leave_out and leave_out.exists() and Path(root).samefile(leave_out)):
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield from (Path(root, name) for name in sorted(files) if _is_picture(name))
-
-
-def _is_picture(name: str) -> bool:
-    return not is_hidden(name) and Path(name).suffix.lower() in READABLE_SUFFIXES
-
-
 def parse_list(data: bytes, nul: bool) -> list[Path]:
     """The names in a list of one a line, or, with `nul`, each ended by a NUL, as `find -print0` gives them."""
     names = data.split(b"\0") if nul else [line.removesuffix(b"\r") for line in data.split(b"\n")]
@@ -118,6 +95,12 @@ def plan(
         where = ", ".join(str(source) for source in sources) or "the list"
         raise NoInputError(f"no picture in {where}", f"rng reads {', '.join(sorted(FORMAT_OF_SUFFIX))} and camera RAW")
     return _without_collisions(tasks)
+
+
+def manifest_folder(tasks: Sequence[Task], out: Path) -> Path:
+    """Where the manifest of a run lies: OUT, or the folder of the single picture that OUT names."""
+    names_one = len(tasks) == 1 and tasks[0].target == out
+    return out.absolute().parent if names_one and not out.is_dir() else out
 
 
 def _expanded(source: Path) -> list[Path]:

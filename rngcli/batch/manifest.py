@@ -24,8 +24,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ..atomic import remove_parts
 from ..errors import EnvironmentFault
-from ..images import PART_PREFIX, PART_SUFFIX
 
 PLACE = Path(".rng", "manifest.jsonl")
 _STILL, _ABANDONED = 1, 3600  # [s] an unfinished file not touched for so long is no other run's: alone, or not known
@@ -195,14 +195,4 @@ def _alone(file: int) -> bool:
 
 def _sweep(folders: Iterable[Path], age: float) -> bool:
     """Remove unfinished files older than `age` [s]; whether there are younger ones."""
-    younger = False
-    for folder in folders:
-        with suppress(OSError), os.scandir(folder) as found:
-            for entry in found:
-                if not (entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX)):
-                    continue
-                if time.time() - entry.stat().st_mtime > age:
-                    os.unlink(entry)
-                else:
-                    younger = True
-    return younger
+    return sum(remove_parts(folder, age) for folder in folders) > 0

@@ -18,7 +18,8 @@ from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
 from ..inference.pipeline import Pipeline
 from ..inference.step_map import step_map
-from ..methods.contract import Request
+from ..inference.tiling import Grid
+from ..methods.contract import Frame, Request
 from .inputs import Outcome, Task
 from .manifest import Journal, Stamp, stamp
 
@@ -30,7 +31,7 @@ Score = Callable[[np.ndarray, np.ndarray], tuple[Mapping[str, float | None], Seq
 
 
 @dataclass(frozen=True)
-class Files:
+class FileOptions:
     """How pictures are read and written, and what is written or measured beside them."""
 
     read: images.ReadOptions = field(default_factory=images.ReadOptions)
@@ -44,14 +45,17 @@ class Files:
 
 @dataclass(frozen=True)
 class Watch:
-    """Whom to tell: of each picture that is begun, and of the tiles that each network call has worked on."""
+    """Whom to tell: of each picture that is begun, and of the tiles that each network call has worked on.
 
-    begun: Callable[[Task], None] = lambda task: None
+    begun(task, megapixels, tiles), stepped(tiles)
+    """
+
+    begun: Callable[[Task, float, int], None] = lambda task, megapixels, tiles: None
     stepped: Callable[[int], None] = lambda tiles: None
 
 
 def run(
-    tasks: Iterable[Task], pipeline: Pipeline, request: Request, files: Files, watch: Watch | None = None
+    tasks: Iterable[Task], pipeline: Pipeline, request: Request, files: FileOptions, watch: Watch | None = None
 ) -> Generator[Outcome]:
     """Denoise every task; outcomes come as they are finished, failed ones among them.
 
@@ -60,7 +64,7 @@ def run(
     the next network call, but what was being written is finished, and all outcomes that are settled still come.
     """
     pipeline.require(request)
-    batch = _Batch(files, watch or Watch())
+    batch = _Batch(files, watch or Watch(), pipeline.frame)
     try:
         for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
@@ -77,8 +81,8 @@ def run(
 class _Batch:
     """The host's side of a run: what is being read, what is in flight, what is being written."""
 
-    def __init__(self, files: Files, watch: Watch) -> None:
-        self.files, self.watch = files, watch
+    def __init__(self, files: FileOptions, watch: Watch, frame: Frame) -> None:
+        self.files, self.watch, self.frame = files, watch, frame
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
         self.reading: deque[tuple[Task, Future[tuple[images.Image, Stamp]]]] = deque()
@@ -101,7 +105,8 @@ class _Batch:
                 self._unreadable(task, error)
                 continue
             picture, origin = future.result()
-            self.watch.begun(task)
+            height, width = picture.pixels.shape[:2]
+            self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
             self.flying[task.name] = (task, picture, origin)
             yield engine.Job(task.name, picture.pixels)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .completion import models
+from .options import DEFAULT_MODEL, Debug, Device, Model
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models)
-    ] = "rng-s",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")] = "auto",
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Timed calls of each kind.")] = 5,
     json_out: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Milliseconds a tile for the reconstruction and for one evaluation of the generator, and the Mpx/s they allow.
 

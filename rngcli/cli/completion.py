@@ -1,24 +1,33 @@
-"""What the shell offers at Tab: names of models and of datasets, found without loading torch."""
+"""What the shell offers at Tab: models, datasets and the choices of options, found without loading torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from ..models.model_zoo import available
 
-
-def models(incomplete: str) -> list[str]:
-    """Shipped models; for a file the shell's own completion takes over."""
-    return [name for name in available() if name.startswith(incomplete)]
+Completion = Callable[[str], list[str]]
 
 
-def datasets(incomplete: str) -> list[str]:
-    """Named benchmarks."""
+def _one_of(choices: Callable[[], Iterable[str]]) -> Completion:
+    """Those of `choices` that begin with what is typed; they are asked for at Tab, not when rng starts."""
+    return lambda incomplete: [name for name in choices() if name.startswith(incomplete)]
+
+
+def _datasets() -> Iterable[str]:
     from ..data import NAMED
 
-    return [name for name in NAMED if name.startswith(incomplete)]
+    return NAMED
 
 
-def formats(incomplete: str) -> list[str]:
-    """Formats that rng writes."""
+def _formats() -> Iterable[str]:
     from ..images import SUFFIX_OF_FORMAT
 
-    return [name for name in SUFFIX_OF_FORMAT if name.startswith(incomplete)]
+    return SUFFIX_OF_FORMAT
+
+
+models = _one_of(available)  # for a file the shell's own completion takes over
+datasets = _one_of(_datasets)
+formats = _one_of(_formats)
+devices = _one_of(lambda: ("auto", "cpu", "cuda", "mps"))
+precisions = _one_of(lambda: ("auto", "fp32", "bf16", "fp16"))

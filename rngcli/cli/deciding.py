@@ -20,8 +20,8 @@ from ..models.bundle import Bundle
 from ..training import schedule_search as search
 from ..training.agreement import with_agreement
 from ..training.stages import controller as stage3
+from .follower import Follower
 from .launch import Frame, by_first
-from .progress import Follower
 
 Choice = TypeVar("Choice")
 CHECKED = 5  # of the best choices, for tile borders: each takes a minute

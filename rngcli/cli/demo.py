@@ -22,7 +22,8 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import images
-from ..data.degrade import DegradeSpec, add_camera_noise, add_gaussian
+from ..data.degrade import add_gaussian
+from ..data.sensors import CameraSpec, add_camera_noise
 from ..errors import EnvironmentFault, ModelError, RngError
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
@@ -43,7 +44,7 @@ def camera(shot: float, jpeg_quality: int | None = None) -> Noise:
     """A sensor's noise, `shot` its variance per unit of light, developed and perhaps compressed."""
     quality = jpeg_quality or 100
     share = 0.0 if jpeg_quality is None else 1.0
-    spec = DegradeSpec(shot=(shot, shot), jpeg_share=share, jpeg_quality=(quality, quality))
+    spec = CameraSpec(shot=(shot, shot), jpeg_share=share, jpeg_quality=(quality, quality))
     # Of a batch, the first half is seen through a colour mosaic, which is what a camera does.
     return lambda clean, rng: add_camera_noise(clean.repeat(2, 1, 1, 1), spec, rng)[:1]
 

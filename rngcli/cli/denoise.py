@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from .completion import formats, models
+from ..batch.inputs import Naming, Outcome, keep_apart, manifest_folder
+from ..batch.report import check_report
+from ..errors import Exit, Interrupted, PictureError, UsageError
+from ..images import Format, ReadOptions, WriteOptions
+from ..signals import interruptible
+from . import completion
+from .operands import Operands
+from .options import (
+    DEFAULT_MODEL,
+    OUTPUT,
+    PROCESS,
+    REPORT,
+    BatchSize,
+    Debug,
+    Device,
+    MethodName,
+    Model,
+    Precision,
+    Quiet,
+    Seed,
+)
+from .stdio import run_piped
 
-PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
+if TYPE_CHECKING:
+    from ..batch.run import Batch
+    from ..batch.worker import Score
+    from ..methods.contract import Request
+    from .reporter import Reporter
 
 
 def denoise(
@@ -48,29 +74,12 @@ def denoise(
             metavar="0..1", min=0, max=1, help="Share of the generated detail; 0: none.", rich_help_panel=PROCESS
         ),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the generated detail.", rich_help_panel=PROCESS)] = 0,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
-        ),
-    ] = "rng-s",
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="One of the model's methods; else its first: `rng models show`.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="auto: bf16 where it is fast.", rich_help_panel=MODEL)
-    ] = "auto",
-    batch_size: Annotated[
-        int,
-        typer.Option(metavar="TILES", min=0, help="Tiles in a batch; 0: what suits the device.", rich_help_panel=MODEL),
-    ] = 0,
+    seed: Seed = 0,
+    model: Model = DEFAULT_MODEL,
+    method: MethodName = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 0,
     suffix: Annotated[
         str, typer.Option(metavar="TEXT", help="Put before the dot of each output's name.", rich_help_panel=OUTPUT)
     ] = "",
@@ -79,7 +88,7 @@ def denoise(
         typer.Option(
             metavar="jpeg|png|tiff|webp|avif",
             help="Instead of each source's own.",
-            autocompletion=formats,
+            autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -128,8 +137,8 @@ def denoise(
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a picture on stdout.", rich_help_panel=REPORT)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only failures.", rich_help_panel=REPORT)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel=REPORT)] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Denoise pictures, and every picture below a folder.
 
@@ -141,14 +150,108 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
-    from .batch import run
-    from .options import Settings
+    from .reporter import Reporter
 
-    settings = Settings(
-        paths=tuple(paths or ()), out=out, files_from=files_from, null=null, max_steps=max_steps, steps=steps,
-        detail=detail, seed=seed, model=model, method=method, device=device, precision=precision,
-        batch_size=batch_size, suffix=suffix, format=format, quality=quality, strip_metadata=strip_metadata,
-        max_pixels=max_pixels, raw_bright=raw_bright, overwrite=overwrite, fail_fast=fail_fast, step_map=step_map,
-        dry_run=dry_run, reference=reference, report=report, log=log, json=json, quiet=quiet,
-    )  # fmt: skip
-    raise typer.Exit(run(settings))
+    # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
+    warnings.filterwarnings("ignore", module="PIL")
+    with Reporter(json, quiet, log) as tell, tell.failures(), interruptible():
+        operands = Operands(tuple(paths or ()), out, files_from, null)
+        beside = {"--reference": reference, "--report": report, "--step-map": step_map, "--dry-run": dry_run}
+        operands.check([name for name, given in beside.items() if given], json)
+        if report:
+            check_report(report)
+        _check_reference(reference)
+        naming = Naming(suffix, _format(format))
+
+        from ..batch.run import Batch, BatchOptions
+        from ..batch.worker import FileOptions
+
+        read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
+        files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
+        request = _request(max_steps, steps, detail, seed)
+        options = BatchOptions(
+            request, model, device, precision, batch_size or None, naming.format, files, overwrite, method
+        )
+        if operands.piped:
+            raise typer.Exit(run_piped(operands, options, tell))
+        tasks = operands.tasks(naming)
+        if step_map:
+            keep_apart(tasks, step_map)
+        batch = Batch(tasks, manifest_folder(tasks, operands.target), options)
+        raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
+
+
+def _check_reference(reference: Path | None) -> None:
+    if reference and not reference.is_dir():
+        raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
+
+
+def _format(name: str | None) -> Format | None:
+    if name is None or name in get_args(Format):
+        return name  # type: ignore[return-value]
+    raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
+
+
+def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
+    from ..methods.contract import Request
+
+    if steps == "auto":
+        return Request(max_steps, None, detail, seed)
+    if not steps.isdecimal():
+        raise UsageError(f"--steps {steps!r} is neither auto nor a number", "give auto, or a number from 0 on")
+    return Request(max_steps, int(steps), detail, seed)
+
+
+def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
+    for task in batch.todo:
+        tell.say(f"{task.source} -> {task.target}")
+    for outcome in batch.refused:
+        tell.say(f"refused: {outcome.task.name}: {outcome.error}")
+    refused = f", {len(batch.refused)} refused" if batch.refused else ""
+    tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    return Exit.OK
+
+
+def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
+    """Do it; every outcome is told and reported, also when the run is cut short."""
+    from .reporter import reported
+
+    outcomes = list(batch.refused)
+    for task in batch.done:
+        tell.skipped(task)
+    for outcome in outcomes:
+        tell.outcome(outcome)
+    if batch.begins:
+        batch.prepare()
+    with reported(report, outcomes):
+        try:
+            if batch.begins:
+                _denoise(batch, tell, outcomes)
+        finally:
+            tell.summary(outcomes, skipped=len(batch.done), total=len(batch.tasks))
+    return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
+
+
+def _denoise(batch: Batch, tell: Reporter, outcomes: list[Outcome]) -> None:
+    score = _judge(tell) if batch.options.files.reference else None
+    before = len(outcomes)
+    try:
+        with tell.progress(len(batch.todo), 2 if batch.options.request.generates else 1) as watch:
+            for outcome in batch.run(watch, score):
+                outcomes.append(outcome)
+                tell.outcome(outcome)
+    except PictureError:  # --fail-fast; the summary names it
+        return
+    except KeyboardInterrupt:
+        after = f"interrupted after {len(outcomes) - before} of {len(batch.todo)} pictures"
+        raise Interrupted(after, tell.goes_on) from None
+
+
+def _judge(tell: Reporter) -> Score:
+    """PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
+    from ..metrics.suite import Judge, Options
+
+    judge = Judge(Options(usual=("psnr", "ssim", "lpips")))
+    for note in judge.notes:
+        tell.say(note)
+    return judge.score

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .completion import datasets, models
+from ..errors import EnvironmentFault, Exit, Interrupted, UsageError
+from ..signals import interruptible
+from . import completion, progress
+from .options import DEFAULT_MODEL, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
 
-PICTURES, METHODS, METRICS, MODEL, REPORT = "Pictures", "Methods", "Metrics", "Model and machine", "What it tells"
+if TYPE_CHECKING:
+    from ..evaluation import EvaluationPlan
+    from ..evaluation.report import Report, Row
+
+PICTURES, METHODS, METRICS = "Pictures", "Methods", "Metrics"
 
 evaluate = typer.Typer(
     help="Score methods on the field's benchmarks or on your own pictures, by protocols that are named.",
@@ -25,7 +36,7 @@ def measure(
         typer.Option(
             metavar="NAME",
             help="sidd | sidd-benchmark | div2k | cbsd68 | kodak24 | mcmaster | urban100 | polyu | cc",
-            autocompletion=datasets,
+            autocompletion=completion.datasets,
             rich_help_panel=PICTURES,
         ),
     ] = None,
@@ -38,11 +49,20 @@ def measure(
         typer.Option(metavar="NOISY CLEAN", help="Two folders, matched by name.", rich_help_panel=PICTURES),
     ] = None,
     clean: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Clean pictures; needs --sigma.", rich_help_panel=PICTURES)
+        Path | None,
+        typer.Option(metavar="DIR", help="Clean pictures; needs --sigma or --noise.", rich_help_panel=PICTURES),
     ] = None,
     sigma: Annotated[
         str,
         typer.Option(metavar="S,S,…", help="White noise, on the 0-255 scale: 15,25,50.", rich_help_panel=PICTURES),
+    ] = "",
+    noise: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,…",
+            help="awgn | awgn8 (as 8-bit files), both with --sigma | night | film | coarse | jpeg | bands.",
+            rich_help_panel=PICTURES,
+        ),
     ] = "",
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the first N of a set.", rich_help_panel=PICTURES)
@@ -64,7 +84,7 @@ def measure(
     max_steps: Annotated[
         str, typer.Option(metavar="N,N,…", help="At most N evaluations a tile.", rich_help_panel=METHODS)
     ] = "100",
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the generated detail.", rich_help_panel=METHODS)] = 0,
+    seed: Seed = 0,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -84,22 +104,10 @@ def measure(
         Path | None,
         typer.Option(metavar="FILE.npz|.mat", help="Another scene model for NIQE.", rich_help_panel=METRICS),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE", help="See `rng models list`.", autocompletion=models, rich_help_panel=MODEL
-        ),
-    ] = "rng-s",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.", rich_help_panel=MODEL)
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="auto: bf16 where it is fast.", rich_help_panel=MODEL)
-    ] = "auto",
-    batch_size: Annotated[
-        int,
-        typer.Option(metavar="TILES", min=0, help="Tiles in a batch; 0: what suits the device.", rich_help_panel=MODEL),
-    ] = 0,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 0,
     report: Annotated[
         list[Path] | None,
         typer.Option(
@@ -114,8 +122,8 @@ def measure(
         typer.Option(metavar="FILE.mat", help="sidd-benchmark: what SIDD's server takes.", rich_help_panel=REPORT),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.", rich_help_panel=REPORT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=REPORT)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel=REPORT)] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Score methods on the field's benchmarks or on your own pictures, by protocols that are named.
 
@@ -125,16 +133,29 @@ def measure(
     """
     if context.invoked_subcommand:
         return
-    from .measuring import Settings, run
+    from ..evaluation import ModelOptions, SetOptions, Sweep, open_plan
+    from ..evaluation.report import form_of
+    from ..metrics.suite import Options
 
-    settings = Settings(
-        dataset=dataset, root=root, pairs=pairs, clean=clean, sigma=sigma, limit=limit, crop=crop, method=method,
-        detail=detail, max_steps=max_steps, seed=seed, metric=metric, lpips_weights=lpips_weights,
-        lpips_download=lpips_download, niqe_model=niqe_model, model=model, device=device, precision=precision,
-        batch_size=batch_size, reports=tuple(report or ()), examples=examples, submission=submission, json=json,
-        quiet=quiet,
-    )  # fmt: skip
-    raise typer.Exit(run(settings))
+    for path in (*(report or ()), *([submission] if submission else [])):
+        _check_writable(path)
+    for path in report or ():
+        form_of(path)
+    if submission and dataset != "sidd-benchmark":
+        raise UsageError("a submission is made from --dataset sidd-benchmark", "leave out --submission")
+    sigmas = _numbers("--sigma", sigma, float) if sigma else ()
+    details, most = _numbers("--detail", detail, float), _numbers("--max-steps", max_steps, int)
+    if not all(0 <= share <= 1 for share in details):
+        raise UsageError(f"--detail {detail} leaves [0, 1]", "0 is the reconstruction alone, 1 all detail")
+    plan = open_plan(
+        SetOptions(dataset, root, pairs, clean, sigmas, _words(noise), limit, crop),
+        _words(method),
+        Sweep(details, most, seed),
+        ModelOptions(model, device, precision, batch_size or None),
+        Options(_words(metric) if metric else None, lpips_weights, lpips_download, niqe_model),
+        examples,
+    )
+    raise typer.Exit(_run(plan, report or [], submission, json, quiet))
 
 
 @evaluate.command()
@@ -157,6 +178,104 @@ def fit_niqe(
     out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="For --niqe-model.")],
 ) -> None:
     """Fit the natural-scene model that NIQE measures against."""
-    from .measuring import fit_scene_model
+    from ..evaluation.outputs import fit_scene_model
 
-    typer.echo(fit_scene_model(folder, out))
+    _check_writable(out)
+    used, count, problems = fit_scene_model(folder, out)
+    for problem in problems:
+        progress.write(f"left out {problem}")
+    typer.echo(f"{out}: fitted on {used} of {count} pictures")
+
+
+def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None, json: bool, quiet: bool) -> Exit:
+    """Measure, tell, report. Problems with single pictures are named at the end and make the exit code 1."""
+    from ..evaluation import Evaluation
+    from ..evaluation.outputs import Submission
+    from ..evaluation.report import write
+
+    blocks = Submission(plan.benchmarks[0]) if submission else None
+    # A submission needs the pixels of every block, which no journal keeps.
+    journal = reports[0].with_name(reports[0].name + ".partial") if reports and not submission else None
+    evaluation = Evaluation(plan, journal, on_output=blocks)
+    try:
+        with interruptible(), _progress(plan.total, quiet) as evaluation.on_row:
+            report = evaluation.run("rng eval: " + ", ".join(b.name for b in plan.benchmarks))
+    except KeyboardInterrupt:
+        remedy = "the same command goes on from there" if journal else "with --report it could go on"
+        raise Interrupted(f"interrupted after {len(evaluation.rows)} of {plan.total} rows", remedy) from None
+    _tell(report, json)
+    for path in reports:
+        write(report, path)
+    if submission and blocks:
+        blocks.write(submission, report)
+    evaluation.finish()
+    return _settle(report)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(option: str, text: str, kind: type) -> tuple:
+    try:
+        found = tuple(kind(word) for word in _words(text))
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is no list of numbers", "separate them by commas") from error
+    if not found or min(found) < 0:
+        raise UsageError(f"{option} {text!r} holds no numbers of 0 and more", "separate them by commas")
+    return found
+
+
+def _check_writable(path: Path) -> None:
+    """An hour's run must not end at a report that cannot be written."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", "name a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise EnvironmentFault(f"{path} cannot be written", f"{folder} takes no files; choose another place")
+
+
+# --- telling ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[Row], None]]:
+    """A bar on a terminal, else a line a row."""
+    with progress.bar(total, "measuring", "rows", quiet) as bar:
+        seen = iter(range(1, total + 1))
+
+        def line(row: Row) -> None:
+            scores = "  ".join(f"{key} {value:.4f}" for key, value in row.scores.items() if value is not None)
+            progress.write(f"{next(seen)}/{total}  {row.case}  {row.method}  {row.key}  {scores}")
+
+        def move(row: Row) -> None:
+            bar.set_postfix_str(f"{row.case}  {row.method}", refresh=False)
+            bar.update()
+
+        yield (lambda row: None) if quiet else line if bar.disable else move
+
+
+def _tell(report: Report, json: bool) -> None:
+    from rich.console import Console
+
+    from ..evaluation.report import terminal
+    from ..evaluation.report.tables import as_json
+
+    if json:
+        print(as_json(report), end="")
+        return
+    # Pipes have no width: rich would fold the table into 80 columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(terminal(report))
+
+
+def _settle(report: Report) -> Exit:
+    for problem in report.problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    if not report.rows:
+        print("rng: no picture could be measured", file=sys.stderr)
+        return Exit.NO_INPUT
+    return Exit.SOME_FAILED if report.problems else Exit.OK

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import completion as completing
+from .options import DEFAULT_MODEL, ModelArgument
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
 
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME|FILE", help="A shipped model's name, or a bundle's path.", autocompletion=completing.models
-    ),
-]
 
 
 @models.command("list")
@@ -34,7 +28,7 @@ def list_models() -> None:
 
 
 @models.command()
-def show(name: Name = "rng-s") -> None:
+def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Methods, networks and provenance of a model, as JSON; the first method is the one that `rng denoise` takes."""
     from ..models.bundle import kind_of, load, spec_of
 
@@ -56,7 +50,7 @@ def show(name: Name = "rng-s") -> None:
 
 
 @models.command()
-def verify(name: Name = "rng-s") -> None:
+def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Load every weight, compare the file with its published SHA-256 (the .sha256 beside it), and run one tile."""
     from ..errors import ModelError
     from ..inference.pipeline import Pipeline

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,42 +14,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ..batch.inputs import Outcome, Task
-from ..errors import EnvironmentFault
+from ..batch.report import as_line, as_text, row_of, write_report
+from ..errors import EnvironmentFault, Interrupted, RngError
+from . import progress
+from .batch_progress import BatchProgress
 
 if TYPE_CHECKING:
     from ..batch.worker import Watch
-
-_SHOWN = 40  # characters of the current picture's name beside the bar
-
-
-def as_text(name: object) -> str:
-    r"""A name that is not UTF-8 as text: the bytes in question as \xNN, so that JSON and logs stay valid."""
-    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-
-
-def as_line(text: str) -> str:
-    """The same on one line, without what would steer a terminal: names may hold line ends and escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in as_text(text))
-
-
-def row_of(outcome: Outcome) -> dict[str, Any]:
-    """One picture as a flat record, for --json and --report."""
-    return {
-        "file": as_text(outcome.task.name),
-        "source": as_text(outcome.task.source),
-        "output": None if outcome.error else as_text(outcome.task.target),
-        "status": "failed" if outcome.error else "done",
-        "error": as_text(outcome.error) if outcome.error else None,
-        "notes": "; ".join(map(as_text, outcome.notes)),
-        "megapixels": round(outcome.megapixels, 4),
-        "steps": round(outcome.steps, 3),
-        "seconds": round(outcome.seconds, 3),
-        **{name: None if value is None else round(value, 5) for name, value in outcome.scores.items()},
-    }
 
 
 @contextmanager
@@ -64,8 +38,7 @@ def reported(path: Path | None, outcomes: list[Outcome]) -> Iterator[None]:
     try:
         yield
     finally:
-        with _reporting(path):
-            _write_rows(path, [row_of(outcome) for outcome in outcomes])
+        write_report(path, [row_of(outcome) for outcome in outcomes])
 
 
 @contextmanager
@@ -77,46 +50,44 @@ def _reporting(path: Path) -> Iterator[None]:
         raise EnvironmentFault(cause, "choose another") from None
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        if path.suffix == ".json":
-            json.dump(rows, file, indent=1, ensure_ascii=False)
-        else:
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(rows)
-
-
-class Teller:
+class Reporter:
     """stdout is for data, stderr for people: a progress bar on a terminal, plain lines elsewhere and in the log."""
 
     goes_on = "what is written is whole; the same command goes on from there"
 
     def __init__(self, json: bool, quiet: bool, log: Path | None = None) -> None:
         self.json, self.quiet = json, quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.begun = time.monotonic()
-        self.bar: Progress | None = None
-        self._megapixels, self._failed = 0.0, 0
+        self.bar: BatchProgress | None = None
         self._flying: set[str] = set()  # begun, and not settled
         try:
             self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         except OSError as error:
             raise EnvironmentFault(f"the log {log} cannot be written ({error.strerror})", "choose another") from None
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Reporter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._log:
             self._log.close()
 
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """What ends the run within stands in the log, too."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", self.goes_on) from None
+        except RngError as error:
+            self.log(f"rng: {error}")
+            raise
+
     def say(self, line: str) -> None:
         """A line for people; only the log gets it where the run is quiet."""
         self.log(line)
         if not self.quiet:
-            self.console.print(as_line(line), markup=False)
+            progress.write(as_line(line))
 
     def log(self, line: str) -> None:
         """A line for the log alone."""
@@ -144,37 +115,22 @@ class Teller:
                 raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check where it goes") from None
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[Watch]:
-        """The bar, where stderr is a terminal; yields whom a run tells."""
+    def progress(self, total: int, calls: float) -> Iterator[Watch]:
+        """The bar over `total` pictures, where stderr is a terminal; yields whom a run tells.
+
+        calls: network calls that a tile is likely to take, until the first pictures tell.
+        """
         from ..batch.worker import Watch
 
-        if self.quiet or not self.console.is_terminal:
-            yield Watch(begun=self._begin)
-            return
-        columns = (
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TextColumn("pictures  {task.fields[rate]:.2f} Mpx/s"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[failed]}", style="red"),
-            TextColumn("{task.fields[picture]}", markup=False),
-        )
-        with Progress(*columns, console=self.console, transient=True) as self.bar:
-            self.line = self.bar.add_task("denoising", total=total, rate=0.0, failed="", picture="")
-            yield Watch(begun=self._begin)
+        with BatchProgress(total, calls, self.quiet) as bar:
+            self.bar = bar if bar.shown else None
+            yield Watch(begun=self._begin, stepped=bar.stepped)
         self.bar = None
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: Task, megapixels: float, tiles: int) -> None:
         self._flying.add(task.name)
         if self.bar:
-            self.bar.update(self.line, picture=as_line(task.name)[-_SHOWN:])
-
-    def _advance(self) -> None:
-        assert self.bar is not None
-        rate = self._megapixels / max(time.monotonic() - self.begun, 1e-9)
-        self.bar.update(self.line, advance=1, rate=rate, failed=f"{self._failed} failed" if self._failed else "")
+            self.bar.begun(task.name, megapixels, tiles)
 
     def skipped(self, task: Task) -> None:
         """One picture was done before."""
@@ -185,10 +141,8 @@ class Teller:
         """One picture is settled."""
         self._emit(row_of(outcome))
         self._flying.discard(outcome.task.name)
-        self._megapixels += outcome.megapixels
-        self._failed += outcome.error is not None
         if self.bar:
-            self._advance()
+            self.bar.settled(outcome)
         if not outcome.error:
             figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
             line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
@@ -204,7 +158,7 @@ class Teller:
         unbegun = total - skipped - len(outcomes) - dropped
         seconds = time.monotonic() - self.begun
         if not self.quiet and (scored := [outcome for outcome in done if outcome.scores]):
-            self.console.print(_score_table(scored))
+            Console(stderr=True, highlight=False, soft_wrap=True).print(_score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)
         counts = f"{len(done)} done, {skipped} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
@@ -221,18 +175,19 @@ def _figure(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-def _score_table(done: list[Outcome]) -> Table:
+def _score_table(done: Sequence[Outcome]) -> Table:
     names = list(dict.fromkeys(name for outcome in done for name in outcome.scores))
     table = Table("picture", "steps", "seconds", *names, title="against the reference")
     for outcome in done:
         figures = (_figure(outcome.scores.get(name)) for name in names)
-        table.add_row(as_line(outcome.task.name), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
+        # As Text: in a string, rich would take brackets for markup and :words: for emoji.
+        table.add_row(Text(as_line(outcome.task.name)), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
     table.add_section()
     steps = np.mean([outcome.steps for outcome in done])
     table.add_row("mean", f"{steps:.1f}", "", *(_figure(_mean_of(name, done)) for name in names))
     return table
 
 
-def _mean_of(name: str, done: list[Outcome]) -> float | None:
+def _mean_of(name: str, done: Sequence[Outcome]) -> float | None:
     values = [value for outcome in done if (value := outcome.scores.get(name)) is not None]
     return float(np.mean(values)) if values else None

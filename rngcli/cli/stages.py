@@ -27,8 +27,8 @@ from ..training.stages import controller as stage3
 from ..training.stages.generate import ERROR_ALONE, SIZES, WITH_LOOKS, Generate, Reconstruct
 from ..training.trainer import Trainer, TrainSpec
 from .deciding import Deciding
+from .follower import Follower
 from .launch import Frame, PartDone
-from .progress import Follower
 from .sources import photographs_of, real_pairs_of
 
 

@@ -4,59 +4,63 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFault, Exit, NoInputError, RngError, UsageError
-from ..images import FORMAT_OF_SUFFIX, Format, Image, decode, encode, read, write_bytes
-from .options import PIPE, Settings
-from .reporter import Teller
+from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, read, write_bytes
+from .operands import PIPE, Operands
+from .reporter import Reporter
+
+if TYPE_CHECKING:
+    from ..batch.run import BatchOptions
 
 
-def run_piped(settings: Settings, tell: Teller) -> Exit:
+def run_piped(operands: Operands, options: BatchOptions, tell: Reporter) -> Exit:
     """Denoise IN to OUT, at least one of them `-`; a picture that fails raises its error."""
-    target = settings.target if settings.target == PIPE else _place(settings.inputs[0], settings)
-    picture = _read(settings.inputs[0], settings)
+    source, target = operands.inputs[0], operands.target
+    if target != PIPE:
+        _check_place(target, options.overwrite)
+    picture = _read(source, options)
     for note in picture.notes:
         tell.say(note)
-    data = encode(_denoised(picture, settings), _format(picture, target, settings), settings.write)
-    if target != PIPE:
+    format = options.format or picture.format if target == PIPE else FORMAT_OF_SUFFIX[target.suffix.lower()]
+    data = encode(_denoised(picture, options), format, options.files.write)  # type: ignore[arg-type]
+    if target == PIPE:
+        _to_stdout(data)
+    else:
         write_bytes(target, data)
-        return Exit.OK
+    return Exit.OK
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
+    if target.is_dir() or target.suffix.lower() not in FORMAT_OF_SUFFIX:
+        raise UsageError(f"a picture from stdin has no name to carry into {target}", "name a file for OUT")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists", "use --overwrite to replace it")
+
+
+def _read(source: Path, options: BatchOptions) -> Image:
+    if source != PIPE:
+        return read(source, options.files.read)
+    if sys.stdin.isatty():
+        raise NoInputError("stdin is a terminal", "send a picture: rng denoise - - < a.jpg > b.jpg")
+    return decode(sys.stdin.buffer.read(), options.files.read)
+
+
+def _denoised(picture: Image, options: BatchOptions) -> Image:
+    from ..batch.worker import denoise_within_memory
+    from ..inference.engine import Job
+
+    jobs = [Job("-", picture.pixels)]
+    (result,) = denoise_within_memory(jobs, options.pipeline(), options.request)
+    if result.error:
+        raise RngError(result.error.cause, result.error.remedy)
+    return picture.with_pixels(result.pixels)
+
+
+def _to_stdout(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
         raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check who reads it") from None
-    return Exit.OK
-
-
-def _place(source: Path, settings: Settings) -> Path:
-    if settings.target.is_dir() or settings.target.suffix.lower() not in FORMAT_OF_SUFFIX:
-        raise UsageError(f"a picture from stdin has no name to carry into {settings.target}", "name a file for OUT")
-    if settings.target.exists() and not settings.overwrite:
-        raise UsageError(f"{settings.target} exists", "use --overwrite to replace it")
-    return settings.target
-
-
-def _read(source: Path, settings: Settings) -> Image:
-    if source != PIPE:
-        return read(source, settings.read)
-    if sys.stdin.isatty():
-        raise NoInputError("stdin is a terminal", "send a picture: rng denoise - - < a.jpg > b.jpg")
-    return decode(sys.stdin.buffer.read(), settings.read)
-
-
-def _format(picture: Image, target: Path, settings: Settings) -> Format:
-    if target != PIPE:
-        return FORMAT_OF_SUFFIX[target.suffix.lower()]
-    return settings.format or picture.format  # type: ignore[return-value]
-
-
-def _denoised(picture: Image, settings: Settings) -> Image:
-    from ..batch.worker import denoise_within_memory
-    from ..inference.engine import Job
-
-    jobs = [Job("-", picture.pixels)]
-    (result,) = denoise_within_memory(jobs, settings.pipeline, settings.request)
-    if result.error:
-        raise RngError(result.error.cause, result.error.remedy)
-    return picture.with_pixels(result.pixels)

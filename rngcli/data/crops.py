@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..device import channels_last
-from .degrade import SHARP, DegradeSpec, degrade
+from .degrade import DegradeSpec, degrade, only
 from .image_cache import Pool, Source, is_held_out, large_enough
 
 
@@ -80,10 +80,12 @@ class Batches:
     def examples(self, n: int) -> dict[str, tuple[Tensor, Tensor]]:
         """n held-out crops (clean, noisy) of each kind, and of real "pairs" where there are any.
 
-        White noise of σ = "25" and "50", and the same in 8-bit files; "camera"; "soft" pictures by a camera.
+        White noise of σ = "25" and "50", and the same in 8-bit files; "camera"; "soft" pictures by a camera; "grey"
+        ones; `WIDER`.
         """
         kinds = {"25": gaussian(25), "50": gaussian(50), "camera": CAMERA, "soft": SOFT}
         kinds |= {f"{sigma}_8bit": gaussian(sigma, clipped=1) for sigma in (25, 50)}
+        kinds |= {kind: only(kind) for kind in WIDER} | {"grey": GREY}
         found = {name: self.held_out(n, noise) for name, noise in kinds.items()}
         real = self.held_out_pairs(n)
         return found | {"pairs": real} if real else found
@@ -97,8 +99,10 @@ def _sides(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 def gaussian(sigma: float, clipped: float = 0.0) -> DegradeSpec:
     """White noise of one σ (0–255 scale) on sharp pictures, a share of them clipped and rounded to 8 bits."""
-    return DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma), clipped_share=clipped, blur_share=SHARP)
+    return only("awgn", sigma=(sigma, sigma), clipped_share=clipped)
 
 
-CAMERA = DegradeSpec(gaussian_share=0.0, blur_share=SHARP)
-SOFT = DegradeSpec(gaussian_share=0.0, blur_share=(1.0, 1.0))
+CAMERA = only("camera")
+SOFT = only("camera", blur_share=(1.0, 1.0))
+GREY = only("awgn", sigma=(10.0, 50.0), clipped_share=1.0, grey_share=1.0)
+WIDER = ("night", "film", "coarse", "jpeg", "bands")

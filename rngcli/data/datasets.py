@@ -10,7 +10,8 @@ from pathlib import Path
 from ..errors import NoInputError, UsageError
 from . import sidd
 from .benchmark import Benchmark
-from .folders import noisy_set, paired, pictures
+from .folders import noisy_sets, paired, pictures
+from .protocols import check_noises
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ NAMED = {
 }  # fmt: skip
 
 
-def named(name: str, root: str | Path | None = None, sigmas: Sequence[float] = ()) -> list[Benchmark]:
-    """The benchmark `name` below `root` (else $RNG_DATA): one for each σ where the set is of clean pictures.
+def named(
+    name: str, root: str | Path | None = None, sigmas: Sequence[float] = (), noises: Sequence[str] = ()
+) -> list[Benchmark]:
+    """The benchmark `name` below `root` (else $RNG_DATA): one for each noise and σ where the set is of clean pictures.
 
     Raises NoInputError with the way to get the set where it is absent.
     """
@@ -76,17 +79,18 @@ def named(name: str, root: str | Path | None = None, sigmas: Sequence[float] = (
         raise UsageError(f"no dataset is called {name!r}", f"choose one of {', '.join(NAMED)}")
     entry = NAMED[name]
     real = entry.pairs or bool(entry.variables)
-    if real and sigmas:
-        raise UsageError(f"{name} has noise of its own", "leave out --sigma")
-    if not real and not sigmas:
-        raise UsageError(f"{name} is a set of clean pictures", "say how noisy: --sigma 15,25,50")
+    if real and (sigmas or noises):
+        raise UsageError(f"{name} has noise of its own", "leave out --sigma and --noise")
+    if not real:
+        noises = noises or ("awgn",)
+        check_noises(noises, sigmas)
     place = root or os.environ.get("RNG_DATA")
     if not place:
         raise _absent(name, "ROOT", f"where {name} lies is not said (no --root, no RNG_DATA)")
-    return _open(name, Path(place), sigmas)
+    return _open(name, Path(place), sigmas, noises)
 
 
-def _open(name: str, root: Path, sigmas: Sequence[float]) -> list[Benchmark]:
+def _open(name: str, root: Path, sigmas: Sequence[float], noises: Sequence[str]) -> list[Benchmark]:
     entry = NAMED[name]
     folder = next((found for found in (_resolve(root, below) for below in entry.folders) if found), None)
     if entry.variables:
@@ -103,7 +107,7 @@ def _open(name: str, root: Path, sigmas: Sequence[float]) -> list[Benchmark]:
     files = pictures(folder.iterdir())
     if not files:
         raise _absent(name, root, f"{folder} holds no pictures")
-    return [_counted(noisy_set(name, folder, files, sigma), entry) for sigma in sigmas]
+    return [_counted(benchmark, entry) for benchmark in noisy_sets(name, folder, files, sigmas, noises)]
 
 
 def _counted(benchmark: Benchmark, entry: NamedSet) -> Benchmark:

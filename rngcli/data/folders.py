@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import NoInputError, PictureError, UsageError
 from ..images import READABLE_SUFFIXES, read
 from .benchmark import Benchmark, Pair, awgn
+from .protocols import ALIKE, PROTOCOLS, check_noises, degraded, eight_bits
 
 NOISY_WORDS = frozenset({"noisy", "real"})  # SIDD and others write NOISY and GT, PolyU and CC real and mean
 CLEAN_WORDS = frozenset({"clean", "gt", "mean"})
@@ -34,25 +35,53 @@ def pictures(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-def with_noise(folder: str | Path, sigmas: Iterable[float]) -> list[Benchmark]:
-    """Any folder of clean pictures with white noise: one benchmark for each σ on the 0-255 scale."""
-    files = clean_folder(folder)
-    return [noisy_set(Path(folder).resolve().name, Path(folder), files, sigma) for sigma in sigmas]
+def with_noise(folder: str | Path, sigmas: Sequence[float] = (), noises: Sequence[str] = ("awgn",)) -> list[Benchmark]:
+    """Any folder of clean pictures made noisy: one benchmark for each noise, of white noise one for each σ."""
+    check_noises(noises, sigmas)
+    return noisy_sets(Path(folder).resolve().name, Path(folder), clean_folder(folder), sigmas, noises)
 
 
-def noisy_set(name: str, folder: Path, files: Sequence[Path], sigma: float) -> Benchmark:
-    """Clean `files` of `folder` with white noise of one σ on the 0-255 scale."""
+def noisy_sets(
+    name: str, folder: Path, files: Sequence[Path], sigmas: Sequence[float], noises: Sequence[str]
+) -> list[Benchmark]:
+    """Clean `files` of `folder` with each noise: "awgn" and "awgn8" of each σ on the 0-255 scale, and `PROTOCOLS`."""
+    return [
+        benchmark
+        for noise in noises
+        for benchmark in (
+            [_protocol_set(name, folder, files, noise)]
+            if noise in PROTOCOLS
+            else [_white_set(name, folder, files, sigma, as_file=noise == "awgn8") for sigma in sigmas]
+        )
+    ]
+
+
+def _white_set(name: str, folder: Path, files: Sequence[Path], sigma: float, as_file: bool) -> Benchmark:
+    """White noise of one σ, as 8-bit files hold it or as it is."""
     by_key = _keyed(folder, files)
 
     def load(key: str) -> Pair:
         pixels = _pixels(by_key[key])
-        return Pair(key, awgn(pixels, sigma), pixels)
+        noisy = awgn(pixels, sigma)
+        return Pair(key, eight_bits(noisy) if as_file else noisy, pixels)
 
     protocol = (
-        f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, neither "
-        f"clipped nor rounded; PSNR on RGB over the clamped float output, mean over pictures"
+        f"white Gaussian noise, σ = {sigma:g} on the 0-255 scale, NumPy RandomState(0) anew for each picture, "
+        f"{'clipped and rounded to 8 bits' if as_file else 'neither clipped nor rounded'}; "
+        f"PSNR on RGB over the clamped float output, mean over pictures"
     )
-    return Benchmark(f"{name} σ={sigma:g}", protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
+    name = f"{name} {'8-bit ' if as_file else ''}σ={sigma:g}"
+    return Benchmark(name, protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
+
+
+def _protocol_set(name: str, folder: Path, files: Sequence[Path], noise: str) -> Benchmark:
+    by_key = _keyed(folder, files)
+
+    def load(key: str) -> Pair:
+        return Pair(key, *degraded(noise, _pixels(by_key[key]), key))
+
+    protocol = f"{PROTOCOLS[noise].text}; {ALIKE}"
+    return Benchmark(f"{name} {noise}", protocol, tuple(by_key), load, source=str(folder.resolve()))
 
 
 def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchmark:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,44 +15,17 @@ from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..images import write_bytes
 from ..inference.engine import Job, Result
-from ..metrics.suite import Judge
 from .examples import Examples
 from .methods import Column
+from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure. `examples` pictures of each case are kept for the eye."""
-
-    benchmarks: Sequence[Benchmark]
-    methods: Sequence[Column]
-    judge: Judge
-    examples: int = 3
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """Rows that a whole run gives."""
-        return len(self.methods) * sum(len(benchmark.keys) for benchmark in self.benchmarks)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be equal for rows of an earlier run to count in this one."""
-        return {
-            "sets": {b.name: [b.source, b.protocol] for b in self.benchmarks},
-            "metrics": [asdict(metric) for metric in self.judge.metrics],
-            "provenance": dict(self.provenance),
-        }
-
-
-# --- the run ---------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Evaluation:
     """One run of a plan. Pass `journal` to write every row down at once and to go on after a stop."""
 
-    plan: Plan
+    plan: EvaluationPlan
     journal: Path | None = None
     on_row: Callable[[Row], None] = lambda row: None
     on_problem: Callable[[str], None] = lambda problem: None

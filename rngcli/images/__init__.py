@@ -1,9 +1,8 @@
 """What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
 
+from rngcli.atomic import PART_PREFIX, PART_SUFFIX
 from rngcli.images.files import (
     FORMAT_OF_SUFFIX,
-    PART_PREFIX,
-    PART_SUFFIX,
     RAW_SUFFIXES,
     READABLE_SUFFIXES,
     SUFFIX_OF_FORMAT,

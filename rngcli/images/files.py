@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
 from rngcli.images import jpeg, png, raw, tiff, webp
 from rngcli.images.colour import expressible, from_stored, to_stored
@@ -28,7 +26,6 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {
 }  # fmt: skip
 SUFFIX_OF_FORMAT: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif"}
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
-PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
     "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode_webp, "avif": webp.decode_avif,
@@ -173,29 +170,13 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the file at `path` by `data` in one instant: at every moment there is the old file or the new."""
-    part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
+    """Replace the file at `path` by `data` in one instant, as `atomic.write_bytes` does.
+
+    Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(part, data)
-            os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
-    except OSError as error:
-        # A file exists where the folder would be made: the system says only that.
-        reason = "a file is in its folder's place" if error.errno == errno.EEXIST else error.strerror
-        cause = f"{path} cannot be written ({reason})"
-        if error.errno in _ONE_PICTURE:
-            raise PictureError(cause, "choose another output name") from None
-        raise EnvironmentFault(cause, "check the disk and its rights") from None
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    # O_EXCL and 0o666 rather than mkstemp: the file must get the rights that any new file of the user gets.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        atomic.write_bytes(path, data)
+    except EnvironmentFault as fault:
+        if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in _ONE_PICTURE:
+            raise PictureError(fault.cause, "choose another output name") from None
+        raise

@@ -1,0 +1,70 @@
+"""The bar over a batch: it moves with tiles, its count is never cut, and what is no terminal gets lines."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from rngcli.cli.batch_progress import Meter
+
+DRAW = """
+from rngcli.cli.batch_progress import BatchProgress
+with BatchProgress({total}, 2, quiet=False) as bar:
+    bar.begun("holiday-in-the-mountains-with-a-very-long-name-indeed-0001.png", 1.0, 4)
+    bar.stepped(4)
+    bar._tell()
+print("shown", bar.shown)
+"""
+
+
+def drawn(total, **environment):
+    """What a terminal gets."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    running = subprocess.Popen(
+        [sys.executable, "-c", DRAW.format(total=total)], stderr=theirs, stdout=subprocess.PIPE, text=True,
+        env=kept | {"TERM": "xterm"} | environment,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 65536):
+            seen += piece
+    except OSError:
+        pass  # how Linux says that the other side is closed
+    os.close(ours)
+    return seen.decode(), running.communicate()[0].strip()
+
+
+def test_pictures_in_flight_count_by_their_tiles():
+    meter = Meter(calls=2)
+    meter.begun("a", 2.0, 10)
+    meter.begun("b", 1.0, 5)
+    assert meter.now() == (0, 0)
+    meter.stepped(10)
+    assert meter.now() == (0.5, 1.0)
+    meter.stepped(15)
+    pictures, megapixels = meter.now()
+    assert 1.4 < pictures < 1.5, "the oldest picture first, and none is whole before it is settled"
+    assert 2.4 < megapixels < 2.5
+    meter.settled("a", steps=1.0)
+    assert meter.now() == (1.5, 2.5)
+    meter.settled("unread", steps=0.0)
+    assert meter.now() == (2.5, 2.5), "a failure is settled, too"
+
+
+def test_the_count_and_the_time_come_before_what_a_narrow_terminal_cuts():
+    shown, _ = drawn(12, COLUMNS="80")
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in shown.split("\r")]
+    counted = [line for line in lines if "holiday" in line]
+    assert counted
+    assert all("0/12 pictures" in line and "ETA" in line and len(line) <= 80 for line in counted)
+    assert "0.00 Mpx/s" not in shown
+    assert "0/1 picture " in drawn(1, COLUMNS="80")[0]
+
+
+def test_a_dumb_terminal_gets_no_bar():
+    assert drawn(12, TERM="dumb") == ("", "shown False")
