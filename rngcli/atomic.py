@@ -6,13 +6,15 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import EnvironmentFault
 
 PART_PREFIX, PART_SUFFIX = ".rng-", ".part"  # names of unfinished files; a killed run may leave one behind
+
+TRIES, PAUSE = 5, 0.05  # [s] between them, where a folder goes while a file is written into it
 
 
 def part_of(path: Path) -> Path:
@@ -21,10 +23,11 @@ def part_of(path: Path) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, put: Callable[[Path, Path], None] = os.replace) -> Iterator[Path]:
     """A file to write to; at the end it is forced to the disk and replaces `path`; it is removed where anything failed.
 
     Folders are made. EnvironmentFault where the disk refuses, with the system's OSError as its `__cause__`.
+    `put(part, path)` brings the finished file into its place.
     """
     part = part_of(path)
     try:
@@ -35,7 +38,7 @@ def whole(path: Path) -> Iterator[Path]:
             yield part
             with part.open("r+b") as file:
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            put(part, path)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
@@ -51,8 +54,51 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data` in one instant. Raises EnvironmentFault as `whole` does."""
-    with whole(path) as part:
-        part.write_bytes(data)
+    _write(path, data, os.replace)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Make the file at `path` in one instant; False, and nothing is replaced, where something is there already."""
+    made = False
+
+    def put(part: Path, path: Path) -> None:
+        nonlocal made
+        made = _put_new(part, path)
+
+    _write(path, data, put)
+    return made
+
+
+def _write(path: Path, data: bytes, put: Callable[[Path, Path], None]) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            with whole(path, put) as part:
+                part.write_bytes(data)
+            return
+        except EnvironmentFault as fault:
+            # Its folder was removed in this moment; it is made again.
+            if not left or not isinstance(fault.__cause__, FileNotFoundError):
+                raise
+            time.sleep(PAUSE)
+
+
+def _put_new(part: Path, path: Path) -> bool:
+    """Two who try this at once never both succeed: a link, unlike a rename, replaces nothing."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        part.unlink()
+        return False
+    except FileNotFoundError:
+        raise
+    except OSError:  # a disk without links, as cameras' and sticks' are: what turns up in this moment is lost
+        if os.path.lexists(path):
+            part.unlink()
+            return False
+        os.replace(part, path)
+        return True
+    part.unlink()
+    return True
 
 
 def remove_parts(folder: Path, age: float = 0.0) -> bool:

@@ -15,10 +15,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image as Pillow
 
 from rngcli import images
@@ -31,6 +33,21 @@ LARGEST = 100_000  # [px] of a picture that a mutated header may ask for
 PATIENCE = 120, 2.0  # [s] for the run, and for each file
 
 
+TIFF_KINDS = {
+    "zstd": {"compression": "zstd"}, "lzma": {"compression": "lzma"}, "tiled": {"tile": (16, 16)},
+    "planar": {"planarconfig": "separate"}, "webp": {"compression": "webp"}, "jxl": {"compression": "jpegxl"},
+    "jpeg tiled": {"compression": "jpeg", "tile": (16, 16)}, "predictor": {"compression": "zlib", "predictor": True},
+}  # fmt: skip
+
+
+def tiff_of(array: np.ndarray, **more: Any) -> bytes:
+    """A TIFF of an (H, W, 3) array by tifffile."""
+    file = io.BytesIO()
+    array = np.moveaxis(array, 2, 0) if "planarconfig" in more else array
+    tifffile.imwrite(file, array, photometric="rgb", **more)
+    return file.getvalue()
+
+
 def seeds() -> dict[str, bytes]:
     """A small good file of each kind, by suffix or suffix and kind."""
     generator = np.random.default_rng(0)
@@ -41,6 +58,11 @@ def seeds() -> dict[str, bytes]:
     files = {suffix: images.encode(picture, name) for name, suffix in images.SUFFIX_OF_FORMAT.items()}
     files |= {f"{suffix} 16": images.encode(deep, images.FORMAT_OF_SUFFIX[suffix]) for suffix in (".png", ".tif")}
     files[".tif float"] = images.encode(float_, "tiff")
+    for kind, depth in ((".avif 10", 10), (".heic 10", 10), (".jxl 16", 16)):
+        files[kind] = images.encode(replace(deep, depth=depth), images.FORMAT_OF_SUFFIX[kind.split()[0]])
+    files[".jxl lossless"] = images.encode(replace(picture, encoding=images.Encoding(lossless=True)), "jxl")
+    for kind, more in TIFF_KINDS.items():
+        files[f".tif {kind}"] = tiff_of(noise, **more)
     shot = Pillow.Exif()
     shot[0x0112], shot[0x010F] = 6, "Kamerawerk"
     for kind, options in {

@@ -1,4 +1,4 @@
-"""Mutated files of every format against `decode`: `python tests/fuzz_images.py [COUNT] [SEED]`.
+"""Mutated files of every format against `decode`: `python -m tests.fuzz_images [COUNT] [SEED]`.
 
 Each file must decode or be refused with a PictureError, within SLOW seconds; anything else is printed with what
 repeats it, and the exit status is 1. Raws take a process each and so get a hundredth of the files.
@@ -13,12 +13,13 @@ from collections import Counter
 
 import numpy as np
 from PIL import Image as Pillow
-from test_images import picture, smooth
-from test_images_metadata import picture as tagged
-from test_images_raw import dng
 
 from rngcli import images
 from rngcli.errors import PictureError
+from tests.fuzz import TIFF_KINDS, tiff_of
+from tests.test_images import picture, smooth
+from tests.test_images_metadata import picture as tagged
+from tests.test_images_raw import dng
 
 SLOW = 5.0
 RAW_SHARE = 100
@@ -33,6 +34,10 @@ def seeds() -> dict[str, bytes]:
         file = io.BytesIO()
         Pillow.fromarray(smooth()).save(file, "TIFF", compression=name)
         files[f"tiff {name}"] = file.getvalue()
+    files |= {f"tiff {kind}": tiff_of(smooth(), **more) for kind, more in TIFF_KINDS.items()}
+    for kind, depth in (("avif", 10), ("heic", 12), ("jxl", 16)):
+        files[f"{kind} {depth}"] = images.encode(picture(depth, alpha=True), kind)
+    files["jxl lossless"] = images.encode(picture(16, encoding=images.Encoding(lossless=True)), "jxl")
     return files
 
 

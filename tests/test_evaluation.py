@@ -26,7 +26,7 @@ from rngcli.methods.rng import RnGParts
 from rngcli.metrics.suite import Judge, Options
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.nets.unet import UNet, UNetSpec
-from tests.tiny import identity_bundle
+from tests.tiny import identity_bundle, random_bundle
 
 FIDELITY = Options(names=("psnr", "ssim"))
 
@@ -175,9 +175,8 @@ def test_scores_that_cannot_be_had_fail_only_where_they_were_named(
 
 
 def test_methods_multiply_with_details_and_budgets() -> None:
-    columns = methods(
-        ["input", "reconstruct", "rng", "fixed:20"], Sweep((0.5, 1.0), (10, 100)), lambda: object()  # type: ignore[arg-type,return-value]
-    )  # fmt: skip
+    sweep, bundle = Sweep((0.5, 1.0), (10, 100)), random_bundle()
+    columns = methods(["input", "reconstruct", "rng", "fixed:20"], sweep, lambda: Pipeline(bundle, "cpu"))
     assert [column.name for column in columns] == [
         "input", "reconstruct", "rng max=10 detail=0.5", "rng max=10 detail=1", "rng max=100 detail=0.5",
         "rng max=100 detail=1", "fixed:20 detail=0.5", "fixed:20 detail=1",
@@ -188,6 +187,8 @@ def test_methods_multiply_with_details_and_budgets() -> None:
     assert (requests["rng max=10 detail=1"].steps, requests["rng max=10 detail=1"].max_steps) == (None, 10)
     with pytest.raises(UsageError, match="no method is called 'fixed:x'"):
         methods(["fixed:x"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
+    with pytest.raises(UsageError, match=r"no method is called 'magic'.*rng, reconstruct"):
+        methods(["magic"], Sweep(), lambda: Pipeline(bundle, "cpu"))
     with pytest.raises(UsageError, match="asked for twice"):
         methods(["input", "input"], Sweep(), lambda: object())  # type: ignore[arg-type,return-value]
 
@@ -267,6 +268,15 @@ def test_the_command_writes_what_it_prints(folder: Path, tmp_path: Path) -> None
     assert "+0.00 [+0.00, +0.00]" in same
 
 
+def test_the_command_measures_on_named_noises(folder: Path, tmp_path: Path) -> None:
+    words = ("--clean", folder, "--method", "input", "--metric", "psnr", "--report", tmp_path / "r.json")
+    out = command(*words, "--noise", "awgn8,night,bands", "--sigma", "25")
+    report = read(tmp_path / "r.json")
+    assert [case.name for case in report.cases] == ["clean 8-bit σ=25", "clean night", "clean bands"]
+    assert "clipped at black" in out
+    assert all(15 < row.scores["psnr"].mean < 40 for row in summarise(report))
+
+
 def test_a_submission_holds_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
     savemat(tmp_path / "BenchmarkNoisyBlocksSrgb.mat", {"BenchmarkNoisyBlocksSrgb": noisy})
@@ -284,6 +294,9 @@ def test_wrong_use_is_refused_before_anything_runs(folder: Path, tmp_path: Path)
         ("--clean", folder, "--sigma", "25", "--report", folder): "is a folder",
         ("--clean", folder, "--sigma", "25", "--detail", "2"): "leaves",
         ("--pairs", folder, folder, "--sigma", "25"): "noise of their own",
+        ("--pairs", folder, folder, "--noise", "night"): "noise of their own",
+        ("--clean", folder, "--noise", "fog"): "choose from awgn, awgn8, night, film, coarse, jpeg, bands",
+        ("--clean", folder, "--noise", "night", "--sigma", "25"): "leave out --sigma",
     }
     for words, message in monsters.items():
         with pytest.raises(UsageError) as caught:

@@ -7,7 +7,7 @@ import pytest
 
 from rngcli import atomic
 from rngcli.batch import manifest
-from rngcli.batch.manifest import PLACE, Manifest, State, digest, stamp
+from rngcli.batch.manifest import PLACE, Manifest, Source, State, digest
 from rngcli.errors import EnvironmentFault
 from rngcli.images import PART_PREFIX, PART_SUFFIX
 
@@ -23,10 +23,10 @@ def place(tmp_path):
 def make(source, target, data=b"clean", settings="s", written=True):
     """What a run does, to its end or only until just before the target is in place."""
     with Manifest(target.parent).journal(settings) as journal:
-        journal.intend(stamp(source), target, data)
+        hashed = journal.intend(Source.of(source), target, data)
         if written:
             target.write_bytes(data)
-            journal.written(target)
+            journal.written(target, hashed)
 
 
 def state(source, target, settings="s"):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from rngcli import methods
+from rngcli import evaluation, methods
 from rngcli.batch.inputs import plan
 from rngcli.batch.worker import Files, run
 from rngcli.cli import app
@@ -209,6 +209,15 @@ def test_the_command_takes_a_bundle_with_a_second_method(toy, tmp_path):
     assert not (tmp_path / "no.png").exists()
 
 
+def test_the_methods_of_a_bundle_are_columns_of_a_comparison(toy):
+    columns = evaluation.methods(["blur", "rng"], evaluation.Sweep(), lambda: Pipeline(toy, "cpu", "fp32", 1))
+    job = Job("x", np.full((60, 40, 3), 0.6, np.float32))
+    blur, rng = (next(column.run([job], None)) for column in columns)
+    assert ([column.name for column in columns], blur.pixels.shape, rng.pixels.shape) == (
+        ["blur", "rng"], (120, 80, 3), (60, 40, 3),
+    )  # fmt: skip
+
+
 # --- RnG as a method -------------------------------------------------------------------------------------------
 
 
@@ -248,11 +257,16 @@ def test_changes_to_rng_leave_what_other_methods_share(toy):
 
 def test_unknown_settings_of_rng_are_errors():
     bundle = random_bundle()
-    for stray in ({"temperature": 1}, {"process": {**bundle.methods["rng"].settings["process"], "sigma": 1}}):
-        settings = {**bundle.methods["rng"].settings, **stray}
-        damaged = replace(bundle, methods={"rng": replace(bundle.methods["rng"], settings=settings)})
+    spec = bundle.methods["rng"]
+    for stray in ({"temperature": 1}, {"process": {**spec.settings["process"], "sigma": 1}}):
+        damaged = replace(bundle, methods={"rng": replace(spec, settings={**spec.settings, **stray})})
         with pytest.raises(ModelError, match="'rng' is damaged"):
             open_method(damaged)
+    swapped = replace(spec, networks={**spec.networks, "generate": "nafnet"})
+    with pytest.raises(ModelError, match="a network of the kind nafnet cannot generate"):
+        open_method(replace(bundle, methods={"rng": swapped}))
+    with pytest.raises(ModelError, match="chooses among 11 budgets, 2 are there"):
+        open_method(with_rng(bundle, budgets=rng_of(bundle).budgets[:2]))
 
 
 # --- processes and operators -----------------------------------------------------------------------------------

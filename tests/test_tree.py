@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from rngcli.batch.inputs import Naming, keep_apart, parse_list, plan
+from rngcli.batch import inputs
+from rngcli.batch.inputs import Naming, keep_apart, parse_list
 from rngcli.errors import NoInputError, UsageError
+
+
+def plan(*given, **more):
+    return inputs.plan(*given, **more).tasks
+
+
+def refused(*given, **more):
+    """(name, why) of what is refused before a run begins."""
+    return [(outcome.task.name, str(outcome.error)) for outcome in inputs.plan(*given, **more).refused]
 
 
 def make(folder, *names):
@@ -40,10 +50,21 @@ def test_in_equal_to_out_is_refused_however_it_is_written(tmp_path):
 
 
 def test_two_inputs_with_one_output_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="both write"):
-        plan([make(tmp_path / "raws", "a.nef", "a.tif")], tmp_path / "out")
-    with pytest.raises(UsageError, match="both write"):
-        plan([make(tmp_path / "cases", "a.png", "A.png")], tmp_path / "out")
+    source = make(tmp_path / "cases", "a.png", "A.png", "b.png")
+    assert {name: "both write" in why for name, why in refused([source], tmp_path / "out")} == {"a.png": 1, "A.png": 1}
+    assert [task.name for task in plan([source], tmp_path / "out")] == ["b.png"], "the others are done"
+
+
+def test_pairs_of_two_formats_get_names_of_their_own(tmp_path):
+    def targets(*names, naming=None):
+        source = make(tmp_path / "-".join(names), *names)
+        return {task.name: task.target.name for task in plan([source], tmp_path / "out", naming or Naming())}
+
+    assert targets("a.nef", "a.tif") == {"a.nef": "a.nef.tif", "a.tif": "a.tif"}
+    assert targets("b.nef", "b.jpg") == {"b.nef": "b.tif", "b.jpg": "b.jpg"}
+    tiff = Naming("-clean", "tiff")
+    assert targets("c.nef", "c.jpg", naming=tiff) == {"c.nef": "c.nef-clean.tif", "c.jpg": "c.jpg-clean.tif"}
+    assert targets("d.png", naming=tiff) == {"d.png": "d-clean.tif"}
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path):
@@ -86,8 +107,8 @@ def test_several_inputs_keep_their_places_and_the_same_file_twice_is_one(tmp_pat
     monkeypatch.chdir(tmp_path)
     tasks = plan([Path("in"), Path("c.jpg"), Path("in/b.png"), Path("?.jpg")], Path("out"))
     assert [str(task.target) for task in tasks] == ["out/b.png", "out/sub/a.png", "out/c.jpg", "out/d.jpg"]
-    with pytest.raises(UsageError, match="both write"):
-        plan([Path("in"), Path("in/sub")], Path("out"), listed=[Path("a.png")])
+    clashing = refused([Path("in"), Path("in/sub")], Path("out"), listed=[Path("a.png")])
+    assert [(name, "both write" in why) for name, why in clashing] == [("a.png", True), ("a.png", True)]
     with pytest.raises(UsageError, match="is a file"):
         plan([Path("in"), Path("c.jpg")], Path("d.jpg"))
     with pytest.raises(NoInputError):
@@ -132,5 +153,5 @@ def test_a_name_for_the_output_leaves_nothing_to_name(tmp_path):
 
 
 def test_names_that_differ_in_composition_only_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="both write"):
-        plan([make(tmp_path / "in", "\u00fc.png", "u\u0308.png")], tmp_path / "out")
+    found = refused([make(tmp_path / "in", "\u00fc.png", "u\u0308.png")], tmp_path / "out")
+    assert ["both write" in why for _, why in found] == [True, True]

@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.batch import worker
-from rngcli.batch.inputs import plan
+from rngcli.batch import inputs, worker
 from rngcli.batch.manifest import Manifest, State
 from rngcli.batch.worker import FileOptions, Watch, run
 from rngcli.errors import EnvironmentFault, PictureError
@@ -20,6 +19,10 @@ from rngcli.methods.contract import Request
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)
+
+
+def plan(sources, out):
+    return inputs.plan(sources, out).tasks
 
 
 @pytest.fixture

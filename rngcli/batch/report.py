@@ -5,16 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import EnvironmentFault, UsageError
 from ..images import write_bytes
-from .inputs import Outcome
+from .inputs import Outcome, Task
+from .ownership import check_place
 
 Row = dict[str, Any]
+
+
+def json_number(value: float | None) -> float | str | None:
+    """JSON has no infinity, which is the PSNR of equal pictures: it becomes the string "inf"."""
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def as_text(name: object) -> str:
@@ -28,25 +35,41 @@ def as_line(text: str) -> str:
 
 
 def row_of(outcome: Outcome) -> Row:
-    """One picture as a flat record, for --json and --report."""
+    """One picture as a flat record, for --json and --report; figures that are not known are None."""
+    known = outcome.megapixels > 0 or not outcome.before
     return {
-        "file": as_text(outcome.task.name),
-        "source": as_text(outcome.task.source),
+        **_head(outcome.task, "failed" if outcome.error else "skipped" if outcome.before else "done"),
         "output": None if outcome.error else as_text(outcome.task.target),
-        "status": "failed" if outcome.error else "done",
         "error": as_text(outcome.error) if outcome.error else None,
         "notes": "; ".join(map(as_text, outcome.notes)),
-        "megapixels": round(outcome.megapixels, 4),
-        "steps": round(outcome.steps, 3),
-        "seconds": round(outcome.seconds, 3),
-        **{name: None if value is None else round(value, 5) for name, value in outcome.scores.items()},
+        "megapixels": round(outcome.megapixels, 4) if known else None,
+        "steps": round(outcome.steps, 3) if known else None,
+        "seconds": round(outcome.seconds, 3) if known else None,
+        **{name: json_number(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
     }
 
 
+def rows_of(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Row]:
+    """A row for every task, in their order; what has no outcome was not begun, or dropped half done."""
+    settled = {_key(outcome.task): outcome for outcome in outcomes}
+    return [row_of(settled[_key(task)]) if _key(task) in settled else _head(task, "not begun") for task in tasks]
+
+
+def _key(task: Task) -> tuple[str, Path]:
+    return task.name, task.source
+
+
+def _head(task: Task, status: str) -> Row:
+    return {"file": as_text(task.name), "source": as_text(task.source), "output": None, "status": status, "error": None}
+
+
 def check_report(path: Path) -> None:
-    """UsageError where the suffix names no form of report."""
+    """UsageError where the suffix names no form of report, or where the file is somebody's own."""
     if path.suffix not in (".json", ".csv"):
         raise UsageError(f"--report {path} is neither .json nor .csv", "name it so")
+    if not path.parent.is_dir():
+        raise EnvironmentFault(f"the report {path} cannot be written ({path.parent} is no folder)", "choose another")
+    check_place(path, "the report")
 
 
 def write_report(path: Path, rows: Sequence[Row]) -> None:

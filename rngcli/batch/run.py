@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ..atomic import part_of
 from ..device import find_device, find_precision
-from ..errors import EnvironmentFault, PictureError
+from ..errors import PictureError, RngError
+from ..images import read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
 from . import worker
-from .inputs import Outcome, Task
-from .manifest import Manifest, State, digest
+from .inputs import Inputs, Outcome, Task
+from .manifest import Journal, Manifest, State, digest
+from .ownership import check_folder, is_own
 
+_REPLACE = "use --overwrite to replace it"
 _REFUSED = {
-    State.FOREIGN: "exists and was not made by rng",
-    State.EDITED: "was changed since rng made it, and is out of date",
+    State.FOREIGN: ("exists and was not made by rng", _REPLACE),
+    State.EDITED: ("was changed since rng made it, and is out of date", _REPLACE),
+    State.OTHERS: ("was made from another source", f"give another OUT or a --suffix, or {_REPLACE}"),
 }
 
 
@@ -69,18 +71,21 @@ class BatchOptions:
 
 
 class Batch:
-    """Tasks sorted out by what the manifest of `folder` knows: `todo`, `done` before, and `refused`.
+    """Inputs sorted out by what the manifests know: `todo`, `done` before, and `refused`.
 
-    Refused is what would cost a file that rng did not make, unless `overwrite` allows that.
+    Refused is what would cost a file that rng did not make, or that it made from another source, unless `overwrite`
+    allows that; and what `inputs` already refuses.
     """
 
-    def __init__(self, tasks: Sequence[Task], folder: Path, options: BatchOptions) -> None:
-        self.tasks, self.folder, self.options = tasks, folder, options
-        self.manifest = Manifest(folder)
+    def __init__(self, inputs: Inputs, options: BatchOptions) -> None:
+        self.options, self.folder, self.passed_over = options, inputs.folder, inputs.passed_over
+        self.manifest = Manifest(inputs.folder)
+        self.maps = Manifest(options.files.step_maps) if options.files.step_maps else None
+        self.tasks = [*inputs.tasks, *(outcome.task for outcome in inputs.refused)]
         self.todo: list[Task] = []
         self.done: list[Task] = []
-        self.refused: list[Outcome] = []
-        for task in tasks:
+        self.refused = list(inputs.refused)
+        for task in inputs.tasks:
             self._sort_out(task)
 
     def _sort_out(self, task: Task) -> None:
@@ -88,17 +93,28 @@ class Batch:
             self.todo.append(task)
             return
         state = self.manifest.state(task.source, task.target, lambda: self.options.digest)
+        mapped = self._map_state(task)
         if state in _REFUSED:
-            error = PictureError(f"{task.target} {_REFUSED[state]}", "use --overwrite to replace it")
-            self.refused.append(Outcome(task, error))
-        elif state is State.DONE and self._is_mapped(task):
+            self._refuse(task, task.target, state)
+        elif state is State.DONE and mapped in (None, State.DONE):
             self.done.append(task)
+        elif mapped in _REFUSED and self.options.files.step_maps:
+            self._refuse(task, task.step_map(self.options.files.step_maps), mapped)
         else:
             self.todo.append(replace(task, fresh=state is State.NEW))
 
-    def _is_mapped(self, task: Task) -> bool:
-        folder = self.options.files.step_maps
-        return not folder or os.path.exists(task.step_map(folder))
+    def _refuse(self, task: Task, path: Path, state: State) -> None:
+        cause, remedy = _REFUSED[state]
+        self.refused.append(Outcome(task, PictureError(f"{path} {cause}", remedy)))
+
+    def _map_state(self, task: Task) -> State | None:
+        """What there is to do for the step map of a picture; None where none is asked for."""
+        if not self.maps:
+            return None
+        path = task.step_map(self.maps.folder)
+        state = self.maps.state(task.source, path, lambda: self.options.digest)
+        # Before version 2 no manifest knew step maps; they name their maker.
+        return State.DONE if state is State.FOREIGN and not self.maps.last(path) and is_own(path) else state
 
     @property
     def begins(self) -> bool:
@@ -112,30 +128,65 @@ class Batch:
     def prepare(self) -> None:
         """Before any work: EnvironmentFault where a folder takes no files, ModelError where the model cannot do it."""
         for place in filter(None, (self.folder, self.options.files.step_maps)):
-            _probe(place)
+            check_folder(place)
         self.pipeline.require(self.options.request)
 
-    def run(
-        self, watch: worker.Watch | None = None, score: worker.Score | None = None
-    ) -> Generator[Outcome]:
+    def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
+        """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
+        files = replace(self.options.files, score=score)
+        for task in self.done:
+            outcome = self._remembered(Outcome(task, before=True))
+            if score and files.reference and not outcome.scores:
+                outcome = self._measured(outcome, files)
+            yield outcome
+
+    def _remembered(self, outcome: Outcome) -> Outcome:
+        known = self.manifest.figures(outcome.task.target)
+        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
+        scores: dict[str, float | None] = {}
+        with suppress(OSError):
+            if "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task):
+                scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
+        notes = tuple(known.get("notes", ()))
+        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
+
+    def _measured(self, outcome: Outcome, files: worker.FileOptions) -> Outcome:
+        """With scores of the output as it is on disk, which the manifest remembers from then on."""
+        target = outcome.task.target
+        try:
+            outcome = worker.scored(outcome, files, lambda: read(target, files.read).pixels)
+        except Exception as error:  # its output stays what it is
+            return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
+        if outcome.scores:
+            with suppress(RngError), self.manifest.journal(self.options.digest) as journal:
+                journal.noted(target, worker.figures_of(outcome, files.reference))
+        return outcome
+
+    def run(self, watch: worker.Watch | None = None, score: worker.Score | None = None) -> Generator[Outcome]:
         """Denoise `todo`; outcomes come as they are finished. Raises what `worker.run` raises."""
-        files = self.options.files
-        folders = {task.target.parent for task in self.todo}
-        if files.step_maps:
-            folders |= {task.step_map(files.step_maps).parent for task in self.todo}
-        with self.manifest.journal(self.options.digest, folders) as journal:
-            files = replace(files, journal=journal, score=score)
+        with ExitStack() as open_until_end:
+            files = replace(self.options.files, score=score)
+            files = replace(files, journal=open_until_end.enter_context(self._journal(self.manifest)))
+            if self.maps:
+                files = replace(files, map_journal=open_until_end.enter_context(self._journal(self.maps)))
             # Closed at once, whatever happens: no thread may write once the journal is closed.
-            with closing(worker.run(self.todo, self.pipeline, self.options.request, files, watch)) as outcomes:
-                yield from outcomes
+            outcomes = open_until_end.enter_context(
+                closing(worker.run(self.todo, self.pipeline, self.options.request, files, watch))
+            )
+            for outcome in outcomes:
+                yield self._remembered(outcome) if outcome.before else outcome
+
+    def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
+        maps = manifest is self.maps
+        folders = {(task.step_map(manifest.folder) if maps else task.target).parent for task in self.todo}
+        return manifest.journal(self.options.digest, folders)
+
+    def lost(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Outcomes with those failed whose output somebody has removed while the run lasted."""
+        return [_lost(outcome) if not outcome.error and not outcome.task.target.exists() else outcome
+                for outcome in outcomes]  # fmt: skip
 
 
-def _probe(place: Path) -> None:
-    """EnvironmentFault, before any work, where `place` takes no files: by making one, which knows more than rights."""
-    folder = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    probe = part_of(folder / "probe")
-    try:
-        probe.touch(exist_ok=False)
-        os.unlink(probe)
-    except OSError as error:
-        raise EnvironmentFault(f"{folder} takes no files ({error.strerror})", "choose another place") from None
+def _lost(outcome: Outcome) -> Outcome:
+    cause = f"{outcome.task.target} was removed while the run lasted"
+    return Outcome(outcome.task, PictureError(cause, "give the command again"))

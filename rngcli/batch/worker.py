@@ -6,9 +6,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ from ..inference.step_map import step_map
 from ..inference.tiling import Grid
 from ..methods.contract import Frame, Request
 from .inputs import Outcome, Task
-from .manifest import Journal, Stamp, stamp
+from .manifest import Journal, Source, State, stamp
+from .report import json_number
 
 READERS, WRITERS = 2, 2
 AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
@@ -36,7 +39,8 @@ class FileOptions:
 
     read: images.ReadOptions = field(default_factory=images.ReadOptions)
     write: images.WriteOptions = field(default_factory=images.WriteOptions)
-    journal: Journal | None = None  # told of every output
+    journal: Journal | None = None  # told of every output, and asked what other runs have done meanwhile
+    map_journal: Journal | None = None  # the same for step maps
     fail_fast: bool = False
     reference: Path | None = None  # clean pictures of the same names
     score: Score | None = None
@@ -78,6 +82,14 @@ def run(
         batch.close()
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A picture in memory, and the state of the file it came from; None where nobody asks."""
+
+    picture: images.Image
+    source: Source | None
+
+
 class _Batch:
     """The host's side of a run: what is being read, what is in flight, what is being written."""
 
@@ -85,8 +97,8 @@ class _Batch:
         self.files, self.watch, self.frame = files, watch, frame
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
-        self.reading: deque[tuple[Task, Future[tuple[images.Image, Stamp]]]] = deque()
-        self.flying: dict[str, tuple[Task, images.Image, Stamp]] = {}
+        self.reading: deque[tuple[Task, Future[_Read | None]]] = deque()
+        self.flying: dict[str, tuple[Task, _Read]] = {}
         self.writing: deque[Future[Outcome]] = deque()
 
     def close(self) -> None:
@@ -104,10 +116,14 @@ class _Batch:
             if error := future.exception():
                 self._unreadable(task, error)
                 continue
-            picture, origin = future.result()
+            read = future.result()
+            if read is None:
+                self.writing.append(_settled(Outcome(task, before=True)))
+                continue
+            picture = read.picture
             height, width = picture.pixels.shape[:2]
             self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
-            self.flying[task.name] = (task, picture, origin)
+            self.flying[task.name] = (task, read)
             yield engine.Job(task.name, picture.pixels)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
@@ -118,60 +134,82 @@ class _Batch:
         self.writing.append(_settled(outcome))
         self._end_at(outcome)
 
-    def _read(self, task: Task) -> tuple[images.Image, Stamp]:
-        """The picture, and its file's stamp from before: a change while it is read makes it out of date."""
+    def _read(self, task: Task) -> _Read | None:
+        """The picture with what it was made from; None where another run has just done it."""
+        journal = self.files.journal
+        there = task.fresh and os.path.lexists(task.target)
+        if there and journal and journal.state(task.source, task.target) is State.DONE:
+            return None
         try:
-            origin = stamp(task.source)
+            source = Source.of(task.source) if journal else None
         except (OSError, ValueError):
-            origin = (0, 0)  # reading says why
-        return images.read(task.source, self.files.read), origin
+            source = None  # reading says why
+        return _Read(images.read(task.source, self.files.read), source)
 
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
         self.writing.append(self.writers.submit(self._write, *self.flying.pop(result.key), result))
 
-    def _write(self, task: Task, picture: images.Image, origin: Stamp, result: engine.Result) -> Outcome:
+    def _write(self, task: Task, read: _Read, result: engine.Result) -> Outcome:
+        picture, journal = read.picture, self.files.journal
         try:
             if result.error:
                 raise result.error
-            self._put(task, picture.with_pixels(result.pixels), origin)
+            if not self._put(task, picture.with_pixels(result.pixels), read.source):
+                return Outcome(task, before=True)
         except Exception as error:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
         outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=picture.notes)
         for beside in (self._scored, self._mapped):
             try:
-                outcome = beside(outcome, result)
+                outcome = beside(outcome, result, read)
             except Exception as error:  # the picture itself is on disk
                 outcome = replace(outcome, notes=(*outcome.notes, f"not {beside.__name__[1:]}: {_told(error)}"))
+        if journal:
+            with suppress(RngError):  # of a full disk, the next picture tells
+                journal.noted(task.target, figures_of(outcome, self.files.reference))
         return outcome
 
-    def _put(self, task: Task, picture: images.Image, origin: Stamp) -> None:
+    def _put(self, task: Task, picture: images.Image, source: Source | None) -> bool:
+        """Whether this run has put the output into its place; False where another one has just done so."""
+        journal = self.files.journal
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture, format, self.files.write)
         if task.fresh and os.path.lexists(task.target):
-            raise PictureError(f"{task.target} has turned up since the run began", "use --overwrite to replace it")
-        if self.files.journal:
-            self.files.journal.intend(origin, task.target, data)
-        images.write_bytes(task.target, data)
-        if self.files.journal:
-            self.files.journal.written(task.target)
+            return self._turned_up(task)
+        hashed = journal.intend(source, task.target, data) if journal and source else ""
+        if not task.fresh:
+            images.write_bytes(task.target, data)
+        elif not images.write_new(task.target, data):
+            return self._turned_up(task)
+        if journal:
+            journal.written(task.target, hashed)
+        return True
 
-    def _scored(self, outcome: Outcome, result: engine.Result) -> Outcome:
-        if not (self.files.reference and self.files.score):
+    def _turned_up(self, task: Task) -> bool:
+        """False where what has turned up at the target is what this run would put there; else its PictureError."""
+        state = self.files.journal.state(task.source, task.target) if self.files.journal else State.FOREIGN
+        if state is State.DONE:
+            return False
+        cause = "was made from another source" if state is State.OTHERS else "has turned up"
+        raise PictureError(f"{task.target} {cause} since the run began", "give another OUT, or use --overwrite")
+
+    def _scored(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
+        return scored(outcome, self.files, lambda: result.pixels)
+
+    def _mapped(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
+        if not (self.files.step_maps and result.grid):
             return outcome
-        partner = self.files.reference / outcome.task.name
-        if not partner.exists():
-            return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
-        clean = images.read(partner, self.files.read)
-        scores, reasons = self.files.score(result.pixels, clean.pixels)
-        notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
-        return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
-
-    def _mapped(self, outcome: Outcome, result: engine.Result) -> Outcome:
-        if self.files.step_maps and result.grid:
-            shown = step_map(result.pixels, result.starts, result.grid)
-            images.write(outcome.task.step_map(self.files.step_maps), images.Image(shown))
+        shown = images.Image(step_map(result.pixels, result.starts, result.grid))
+        path, journal = outcome.task.step_map(self.files.step_maps), self.files.map_journal
+        if not (journal and read.source):
+            images.write(path, shown)
+            return outcome
+        data = images.encode(shown, "png")
+        hashed = journal.intend(read.source, path, data)
+        images.write_bytes(path, data)
+        journal.written(path, hashed)
         return outcome
 
     def stepped(self, tiles: int) -> None:
@@ -205,6 +243,36 @@ class _Batch:
                 yield self.writing.popleft().result()
             except CancelledError:
                 continue
+
+
+def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray]) -> Outcome:
+    """The outcome with its scores against the reference, where that has a picture of its name."""
+    if not (files.reference and files.score):
+        return outcome
+    partner = files.reference / outcome.task.name
+    if not partner.exists():
+        return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
+    clean = images.read(partner, files.read)
+    scores, reasons = files.score(pixels(), clean.pixels)
+    notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
+    return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
+
+
+def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
+    """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
+    kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
+    kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
+    if outcome.scores:
+        kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}
+        kept["against"] = against(reference, outcome.task)
+    return kept
+
+
+def against(reference: Path | None, task: Task) -> list[Any] | None:
+    """Which picture a score is against, and its state; OSError where it is not there."""
+    if not reference:
+        return None
+    return [os.path.realpath(reference / task.name), *stamp(reference / task.name)]
 
 
 def _told(error: BaseException) -> RngError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from ..batch.inputs import Naming, Outcome, keep_apart, manifest_folder
-from ..batch.report import check_report
-from ..errors import Exit, Interrupted, PictureError, UsageError
-from ..images import Format, ReadOptions, WriteOptions
+from ..batch.inputs import Naming, Outcome, keep_apart, told
+from ..batch.report import check_report, rows_of, write_report
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
+from ..images import Format, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import completion
 from .operands import Operands
@@ -86,7 +88,7 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
             help="Instead of each source's own.",
             autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
@@ -174,10 +176,10 @@ def denoise(
         )
         if operands.piped:
             raise typer.Exit(run_piped(operands, options, tell))
-        tasks = operands.tasks(naming)
+        inputs = operands.plan(naming, step_map)
         if step_map:
-            keep_apart(tasks, step_map)
-        batch = Batch(tasks, manifest_folder(tasks, operands.target), options)
+            keep_apart(inputs.tasks, step_map)
+        batch = Batch(inputs, options)
         raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
 
 
@@ -187,8 +189,9 @@ def _check_reference(reference: Path | None) -> None:
 
 
 def _format(name: str | None) -> Format | None:
-    if name is None or name in get_args(Format):
-        return name  # type: ignore[return-value]
+    meant = format_named(name)
+    if meant is None or meant in get_args(Format):
+        return meant  # type: ignore[return-value]
     raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
 
 
@@ -209,42 +212,50 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
         tell.say(f"refused: {outcome.task.name}: {outcome.error}")
     refused = f", {len(batch.refused)} refused" if batch.refused else ""
     tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    if batch.passed_over:
+        tell.say(told(batch.passed_over))
     return Exit.OK
 
 
 def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
-    from .reporter import reported
-
-    outcomes = list(batch.refused)
-    for task in batch.done:
-        tell.skipped(task)
-    for outcome in outcomes:
-        tell.outcome(outcome)
     if batch.begins:
         batch.prepare()
-    with reported(report, outcomes):
+    outcomes: list[Outcome] = []
+    faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
+    try:
+        for outcome in _outcomes(batch, tell):
+            outcomes.append(outcome)
+            try:
+                tell.outcome(outcome)
+            except EnvironmentFault as fault:
+                faults.append(fault)
+    except PictureError:  # --fail-fast; the summary names it
+        pass
+    except KeyboardInterrupt:
+        done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
+        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
+    finally:
+        outcomes[:] = batch.lost(outcomes)
         try:
-            if batch.begins:
-                _denoise(batch, tell, outcomes)
+            if report:
+                write_report(report, rows_of(batch.tasks, outcomes))
         finally:
-            tell.summary(outcomes, skipped=len(batch.done), total=len(batch.tasks))
+            tell.summary(outcomes, len(batch.tasks), batch.passed_over)
+    if faults:
+        raise faults[0]
     return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
 
 
-def _denoise(batch: Batch, tell: Reporter, outcomes: list[Outcome]) -> None:
+def _outcomes(batch: Batch, tell: Reporter) -> Iterator[Outcome]:
+    """All of a batch: what is refused, what was done before, and what is done now."""
+    yield from batch.refused
     score = _judge(tell) if batch.options.files.reference else None
-    before = len(outcomes)
-    try:
-        with tell.progress(len(batch.todo), 2 if batch.options.request.generates else 1) as watch:
-            for outcome in batch.run(watch, score):
-                outcomes.append(outcome)
-                tell.outcome(outcome)
-    except PictureError:  # --fail-fast; the summary names it
-        return
-    except KeyboardInterrupt:
-        after = f"interrupted after {len(outcomes) - before} of {len(batch.todo)} pictures"
-        raise Interrupted(after, tell.goes_on) from None
+    yield from batch.before(score)
+    if batch.begins:
+        calls = 2 if batch.options.request.generates else 1
+        with tell.progress(len(batch.todo), calls) as watch, closing(batch.run(watch, score)) as outcomes:
+            yield from outcomes
 
 
 def _judge(tell: Reporter) -> Score:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EnvironmentFault, Exit, Interrupted, UsageError
+from ..errors import Exit, Interrupted, UsageError
 from ..signals import interruptible
 from . import completion, progress
 from .options import DEFAULT_MODEL, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
+from .streams import data_output, words_output
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationPlan
@@ -133,14 +133,18 @@ def measure(
     """
     if context.invoked_subcommand:
         return
+    from ..batch.ownership import check_place
     from ..evaluation import ModelOptions, SetOptions, Sweep, open_plan
     from ..evaluation.report import form_of
     from ..metrics.suite import Options
 
-    for path in (*(report or ()), *([submission] if submission else [])):
-        _check_writable(path)
     for path in report or ():
+        check_place(path, "the report")
         form_of(path)
+    if report:
+        check_place(_journal_of(report[0]), "the journal")
+    if submission:
+        check_place(submission, "the submission")
     if submission and dataset != "sidd-benchmark":
         raise UsageError("a submission is made from --dataset sidd-benchmark", "leave out --submission")
     sigmas = _numbers("--sigma", sigma, float) if sigma else ()
@@ -178,9 +182,10 @@ def fit_niqe(
     out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="For --niqe-model.")],
 ) -> None:
     """Fit the natural-scene model that NIQE measures against."""
+    from ..batch.ownership import check_place
     from ..evaluation.outputs import fit_scene_model
 
-    _check_writable(out)
+    check_place(out, "the model")
     used, count, problems = fit_scene_model(folder, out)
     for problem in problems:
         progress.write(f"left out {problem}")
@@ -195,7 +200,7 @@ def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None,
 
     blocks = Submission(plan.benchmarks[0]) if submission else None
     # A submission needs the pixels of every block, which no journal keeps.
-    journal = reports[0].with_name(reports[0].name + ".partial") if reports and not submission else None
+    journal = _journal_of(reports[0]) if reports and not submission else None
     evaluation = Evaluation(plan, journal, on_output=blocks)
     try:
         with interruptible(), _progress(plan.total, quiet) as evaluation.on_row:
@@ -203,13 +208,18 @@ def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None,
     except KeyboardInterrupt:
         remedy = "the same command goes on from there" if journal else "with --report it could go on"
         raise Interrupted(f"interrupted after {len(evaluation.rows)} of {plan.total} rows", remedy) from None
-    _tell(report, json)
+    # On disk first: what is printed may find nobody who takes it.
     for path in reports:
         write(report, path)
     if submission and blocks:
         blocks.write(submission, report)
     evaluation.finish()
+    _tell(report, json)
     return _settle(report)
+
+
+def _journal_of(report: Path) -> Path:
+    return report.with_name(report.name + ".partial")
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -229,27 +239,20 @@ def _numbers(option: str, text: str, kind: type) -> tuple:
     return found
 
 
-def _check_writable(path: Path) -> None:
-    """An hour's run must not end at a report that cannot be written."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", "name a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise EnvironmentFault(f"{path} cannot be written", f"{folder} takes no files; choose another place")
-
-
 # --- telling ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _progress(total: int, quiet: bool) -> Iterator[Callable[[Row], None]]:
     """A bar on a terminal, else a line a row."""
+    from ..batch.report import as_line
+
     with progress.bar(total, "measuring", "rows", quiet) as bar:
         seen = iter(range(1, total + 1))
 
         def line(row: Row) -> None:
             scores = "  ".join(f"{key} {value:.4f}" for key, value in row.scores.items() if value is not None)
-            progress.write(f"{next(seen)}/{total}  {row.case}  {row.method}  {row.key}  {scores}")
+            progress.write(as_line(f"{next(seen)}/{total}  {row.case}  {row.method}  {row.key}  {scores}"))
 
         def move(row: Row) -> None:
             bar.set_postfix_str(f"{row.case}  {row.method}", refresh=False)
@@ -265,16 +268,20 @@ def _tell(report: Report, json: bool) -> None:
     from ..evaluation.report.tables import as_json
 
     if json:
-        print(as_json(report), end="")
+        data_output(as_json(report).encode())
         return
     # Pipes have no width: rich would fold the table into 80 columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(terminal(report))
+    with console.capture() as table:
+        console.print(terminal(report))
+    words_output(table.get())
 
 
 def _settle(report: Report) -> Exit:
+    from ..batch.report import as_line
+
     for problem in report.problems:
-        print(f"failed: {problem}", file=sys.stderr)
+        progress.write(f"failed: {as_line(problem)}")
     if not report.rows:
         print("rng: no picture could be measured", file=sys.stderr)
         return Exit.NO_INPUT

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..batch.inputs import Naming, Task, parse_list, plan
+from ..batch.inputs import Inputs, Naming, parse_list, plan
 from ..errors import NoInputError, UsageError
+from .streams import picture_input
 
 PIPE = Path("-")
 
@@ -51,15 +52,15 @@ class Operands:
     def piped(self) -> bool:
         return PIPE in (self.target, *self.inputs)
 
-    def tasks(self, naming: Naming) -> list[Task]:
+    def plan(self, naming: Naming, step_maps: Path | None) -> Inputs:
         """All pictures of the run, done or not."""
-        return plan(self.inputs, self.target, naming, self._listed())
+        return plan(self.inputs, self.target, naming, self._listed(), step_maps)
 
     def _listed(self) -> list[Path]:
         if not self.files_from:
             return []
         try:
-            data = sys.stdin.buffer.read() if self.files_from == PIPE else self.files_from.read_bytes()
+            data = picture_input().read() if self.files_from == PIPE else self.files_from.read_bytes()
         except OSError as error:
             cause = f"the list {self.files_from} cannot be read ({error.strerror})"
             raise NoInputError(cause, "name another") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,37 +18,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..batch.inputs import Outcome, Task
-from ..batch.report import as_line, as_text, row_of, write_report
+from ..batch.inputs import Outcome, Task, told
+from ..batch.ownership import check_log
+from ..batch.report import as_line, row_of
 from ..errors import EnvironmentFault, Interrupted, RngError
 from . import progress
 from .batch_progress import BatchProgress
+from .streams import data_output
 
 if TYPE_CHECKING:
     from ..batch.worker import Watch
-
-
-@contextmanager
-def reported(path: Path | None, outcomes: list[Outcome]) -> Iterator[None]:
-    """Write the report at the end, also of a run that was cut short; a place that takes none is refused at once."""
-    if not path:
-        yield
-        return
-    with _reporting(path):
-        path.open("a").close()
-    try:
-        yield
-    finally:
-        write_report(path, [row_of(outcome) for outcome in outcomes])
-
-
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        cause = f"the report {path} cannot be written ({error.strerror})"
-        raise EnvironmentFault(cause, "choose another") from None
 
 
 class Reporter:
@@ -60,6 +40,8 @@ class Reporter:
         self.begun = time.monotonic()
         self.bar: BatchProgress | None = None
         self._flying: set[str] = set()  # begun, and not settled
+        if log:
+            check_log(log)
         try:
             self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         except OSError as error:
@@ -101,18 +83,15 @@ class Reporter:
             raise EnvironmentFault(f"the log {name} cannot be written ({error.strerror})", "choose another") from None
 
     def _emit(self, row: dict[str, Any]) -> None:
-        """A line of JSON, in UTF-8 whatever the locale."""
+        """A line of JSON; a reader that has seen enough and goes stops no picture."""
         if not self.json:
             return
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            sys.stdout.buffer.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            sys.stdout.buffer.flush()
-        except OSError as error:
+            self.json = data_output(line)
+        except EnvironmentFault:
             self.json = False
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
-            # A reader that has seen enough closes the pipe: the pictures are to be done all the same.
-            if not isinstance(error, BrokenPipeError):
-                raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check where it goes") from None
+            raise
 
     @contextmanager
     def progress(self, total: int, calls: float) -> Iterator[Watch]:
@@ -132,47 +111,45 @@ class Reporter:
         if self.bar:
             self.bar.begun(task.name, megapixels, tiles)
 
-    def skipped(self, task: Task) -> None:
-        """One picture was done before."""
-        self._emit({"file": as_text(task.name), "source": as_text(task.source), "output": as_text(task.target),
-                    "status": "skipped", "error": None})  # fmt: skip
-
     def outcome(self, outcome: Outcome) -> None:
         """One picture is settled."""
         self._emit(row_of(outcome))
         self._flying.discard(outcome.task.name)
         if self.bar:
             self.bar.settled(outcome)
-        if not outcome.error:
+        if not (outcome.error or outcome.before):
             figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
             line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
             (self.log if self.bar else self.say)(line)
-        for note in outcome.notes:
+        for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
 
-    def summary(self, outcomes: list[Outcome], skipped: int, total: int) -> None:
+    def summary(self, outcomes: Sequence[Outcome], total: int, passed_over: Counter[str] | None = None) -> None:
         """What was done, with mean scores; then every failure with its reason, also where the run is quiet."""
-        done = [outcome for outcome in outcomes if not outcome.error]
         failed = [outcome for outcome in outcomes if outcome.error]
+        before = sum(outcome.before for outcome in outcomes)
+        done = [outcome for outcome in outcomes if not (outcome.error or outcome.before)]
         dropped = len(self._flying)
-        unbegun = total - skipped - len(outcomes) - dropped
+        unbegun = total - len(outcomes) - dropped
         seconds = time.monotonic() - self.begun
-        if not self.quiet and (scored := [outcome for outcome in done if outcome.scores]):
+        if not self.quiet and (scored := [outcome for outcome in outcomes if outcome.scores]):
             Console(stderr=True, highlight=False, soft_wrap=True).print(_score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)
-        counts = f"{len(done)} done, {skipped} done before, {len(failed)} failed"
+        counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
         self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
+        if passed_over:
+            self.say(told(passed_over))
         for outcome in failed:
             line = f"failed: {outcome.task.name}: {outcome.error}"
             self.log(line)
             print(as_line(line), file=sys.stderr)
-        end = {"done": len(done), "skipped": skipped, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
-        self._emit({"summary": {**end, "seconds": round(seconds, 3)}})
+        end = {"done": len(done), "skipped": before, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
+        self._emit({"summary": {**end, "passed_over": sum((passed_over or {}).values()), "seconds": round(seconds, 3)}})
 
 
 def _figure(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
+    return "n/a" if value is None else "∞" if math.isinf(value) else f"{value:.4f}"
 
 
 def _score_table(done: Sequence[Outcome]) -> Table:
@@ -184,10 +161,13 @@ def _score_table(done: Sequence[Outcome]) -> Table:
         table.add_row(Text(as_line(outcome.task.name)), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
     table.add_section()
     steps = np.mean([outcome.steps for outcome in done])
-    table.add_row("mean", f"{steps:.1f}", "", *(_figure(_mean_of(name, done)) for name in names))
+    table.add_row("mean", f"{steps:.1f}", "", *(_mean_of(name, done) for name in names))
     return table
 
 
-def _mean_of(name: str, done: Sequence[Outcome]) -> float | None:
+def _mean_of(name: str, done: Sequence[Outcome]) -> str:
+    """The mean; pictures equal to the reference have an infinite PSNR, and are counted beside it."""
     values = [value for outcome in done if (value := outcome.scores.get(name)) is not None]
-    return float(np.mean(values)) if values else None
+    finite = [value for value in values if math.isfinite(value)]
+    equal = f" + {len(values) - len(finite)} ∞" if len(finite) < len(values) else ""
+    return _figure(float(np.mean(finite)) if finite else None if not values else math.inf) + (equal if finite else "")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from ..batch.inputs import pictures_below
 from ..data import matched
 from ..data.crops import Photographs
 from ..data.image_cache import is_held_out
 from ..errors import NoInputError
 from ..images import RAW_SUFFIXES
+from ..images.walk import pictures_below
 
 
 def photographs_of(folder: Path, crop: int, device: torch.device, limit: int | None = None) -> Photographs:

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EnvironmentFault, Exit, NoInputError, RngError, UsageError
-from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, read, write_bytes
+from ..errors import Exit, NoInputError, RngError, UsageError
+from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, read, write_bytes, write_new
 from .operands import PIPE, Operands
 from .reporter import Reporter
+from .streams import picture_input, picture_output
 
 if TYPE_CHECKING:
     from ..batch.run import BatchOptions
@@ -26,9 +27,11 @@ def run_piped(operands: Operands, options: BatchOptions, tell: Reporter) -> Exit
     format = options.format or picture.format if target == PIPE else FORMAT_OF_SUFFIX[target.suffix.lower()]
     data = encode(_denoised(picture, options), format, options.files.write)  # type: ignore[arg-type]
     if target == PIPE:
-        _to_stdout(data)
-    else:
+        picture_output(data)
+    elif options.overwrite:
         write_bytes(target, data)
+    elif not write_new(target, data):
+        raise UsageError(f"{target} has turned up since the run began", "use --overwrite to replace it")
     return Exit.OK
 
 
@@ -44,7 +47,7 @@ def _read(source: Path, options: BatchOptions) -> Image:
         return read(source, options.files.read)
     if sys.stdin.isatty():
         raise NoInputError("stdin is a terminal", "send a picture: rng denoise - - < a.jpg > b.jpg")
-    return decode(sys.stdin.buffer.read(), options.files.read)
+    return decode(picture_input().read(), options.files.read)
 
 
 def _denoised(picture: Image, options: BatchOptions) -> Image:
@@ -56,11 +59,3 @@ def _denoised(picture: Image, options: BatchOptions) -> Image:
     if result.error:
         raise RngError(result.error.cause, result.error.remedy)
     return picture.with_pixels(result.pixels)
-
-
-def _to_stdout(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        raise EnvironmentFault(f"stdout takes no more ({error.strerror})", "check who reads it") from None

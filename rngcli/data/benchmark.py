@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,8 @@ class Benchmark:
     """`load` reads one pair and raises PictureError for one that cannot be used; nothing is kept between calls.
 
     `problems` name what was left out from the start; `ssim` is the variant in which the set is reported; `sigma` is the
-    noise level on the 0-255 scale where it is known; `source` says where the files lie.
+    noise level on the 0-255 scale where it is known; `source` says where the files lie, `files` which of them a key's
+    pair is made of.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Benchmark:
     ssim: Literal["gaussian", "matlab-3d"] = "gaussian"
     sigma: float | None = None
     source: str = ""
+    files: Callable[[str], tuple[Path, ...]] = lambda key: ()
 
     def __iter__(self) -> Iterator[Pair]:
         return map(self.load, self.keys)

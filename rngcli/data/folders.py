@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import NoInputError, PictureError, UsageError
 from ..images import READABLE_SUFFIXES, read
+from ..images.walk import walk
 from .benchmark import Benchmark, Pair, awgn
 from .protocols import ALIKE, PROTOCOLS, check_noises, degraded, eight_bits
 
@@ -22,7 +23,7 @@ def clean_folder(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         raise NoInputError(f"{folder} is no folder", "give a folder of pictures")
-    found = pictures(folder.rglob("*"))
+    found = sorted(walk(folder).pictures)
     if not found:
         raise NoInputError(f"no pictures below {folder}", "rng reads JPEG, PNG, TIFF, WebP, AVIF and camera RAW")
     return found
@@ -71,7 +72,7 @@ def _white_set(name: str, folder: Path, files: Sequence[Path], sigma: float, as_
         f"PSNR on RGB over the clamped float output, mean over pictures"
     )
     name = f"{name} {'8-bit ' if as_file else ''}σ={sigma:g}"
-    return Benchmark(name, protocol, tuple(by_key), load, sigma=sigma, source=str(folder.resolve()))
+    return _clean_set(name, protocol, folder, by_key, load, sigma)
 
 
 def _protocol_set(name: str, folder: Path, files: Sequence[Path], noise: str) -> Benchmark:
@@ -81,7 +82,16 @@ def _protocol_set(name: str, folder: Path, files: Sequence[Path], noise: str) ->
         return Pair(key, *degraded(noise, _pixels(by_key[key]), key))
 
     protocol = f"{PROTOCOLS[noise].text}; {ALIKE}"
-    return Benchmark(f"{name} {noise}", protocol, tuple(by_key), load, source=str(folder.resolve()))
+    return _clean_set(f"{name} {noise}", protocol, folder, by_key, load, None)
+
+
+def _clean_set(
+    name: str, protocol: str, folder: Path, by_key: dict[str, Path], load: Callable[[str], Pair], sigma: float | None
+) -> Benchmark:
+    return Benchmark(
+        name, protocol, tuple(by_key), load, tuple(str(error) for error in walk(folder).errors), sigma=sigma,
+        source=str(folder.resolve()), files=lambda key: (by_key[key],),
+    )  # fmt: skip
 
 
 def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchmark:
@@ -90,6 +100,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
     What has no partner is named in `problems`; NoInputError where nothing matches.
     """
     pairs, problems = matched(Path(noisy), Path(clean))
+    problems += [str(error) for side in dict.fromkeys((noisy, clean)) for error in walk(Path(side)).errors]
     return Benchmark(
         name,
         "noisy and clean pictures from files; PSNR on RGB over the clamped float output, mean over pictures",
@@ -97,6 +108,7 @@ def paired(noisy: str | Path, clean: str | Path, name: str = "pairs") -> Benchma
         lambda key: _read_pair(key, *pairs[key]),
         tuple(problems),
         source=f"{Path(noisy).resolve()}, {Path(clean).resolve()}",
+        files=lambda key: pairs[key],
     )
 
 

@@ -54,7 +54,7 @@ class CoarseSpec:
     """Noise that was enlarged, with its picture or without, and blotches in colour."""
 
     sigma: tuple[float, float] = (3.0, 45.0)  # of the noise before it was enlarged, 0–255 scale; log-uniform
-    factor: tuple[float, float] = (1.2, 2.5)
+    factor: tuple[float, float] = (1.2, 3.0)
     with_picture: float = 0.6  # the rest: coarse noise on a sharp picture
     jpeg_share: float = 0.3  # before the enlargement, and after it
     jpeg_quality: tuple[int, int] = (40, 100)

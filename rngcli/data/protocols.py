@@ -149,11 +149,12 @@ def _gaussian(plane: Array, sigma: float) -> Array:
 
 def _coarse(clean: Array, rng: Draw) -> tuple[Array, Array]:
     h, w = clean.shape[:2]
-    factor, sigma = rng.uniform(1.6, 2.2), rng.uniform(12, 28) / 255
+    factor, sigma = rng.uniform(2.0, 2.8), rng.uniform(12, 28) / 255
     small = [round(side / factor) for side in (h, w)]
     top, left = (h - small[0]) // 2, (w - small[1]) // 2
     part = clean[top : top + small[0], left : left + small[1]]
-    noisy = eight_bits(part + sigma * rng.normal(size=part.shape))
+    noise = 0.8 * rng.normal(size=(*small, 1)) + 0.6 * rng.normal(size=part.shape)
+    noisy = eight_bits(part + sigma * noise)
     return eight_bits(_enlarged(noisy, (h, w))), np.clip(_enlarged(part, (h, w)), 0, 1)
 
 
@@ -195,8 +196,8 @@ PROTOCOLS = {
         _film,
     ),
     "coarse": Protocol(
-        "the middle of the picture with white noise of σ 12 to 28, as 8 bits, enlarged 1.6 to 2.2 times to the "
-        "picture's size by Lanczos; the truth is enlarged alike without noise",
+        "the middle of the picture with white noise of σ 12 to 28, in light above all (colours correlate by 0.64), as "
+        "8 bits, enlarged 2 to 2.8 times to the picture's size by Lanczos; the truth is enlarged alike without noise",
         _coarse,
     ),
     "jpeg": Protocol("white noise of σ 10 to 20, as 8 bits, then Pillow's JPEG of quality 45 to 60, 4:2:0", _jpeg),

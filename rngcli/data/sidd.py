@@ -34,6 +34,7 @@ def blocks_of(folder: Path, variables: tuple[str, ...], name: str) -> Benchmark:
         partial(_load, sources),
         ssim="matlab-3d",
         source=str(folder.resolve()),
+        files=lambda key: tuple(source.path for source in sources),
     )
 
 

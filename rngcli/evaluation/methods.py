@@ -39,7 +39,7 @@ class Sweep:
 
 
 def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]) -> list[Column]:
-    """The methods that `names` ask for: rng, reconstruct, fixed:N, budget:K, grain:S, input, nlm, wavelet, bm3d.
+    """What `names` ask for: a method of the model, reconstruct, fixed:N, budget:K, grain:S, input, nlm, wavelet, bm3d.
 
     `pipeline` is called once, when the first of them needs a model. Raises UsageError for other names.
     """
@@ -56,12 +56,25 @@ def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]
         else:
             requests = _requests(name, sweep)
             opened = opened or [pipeline()]
-            found += [Column(label, partial(_network, opened[0], request)) for label, request in requests.items()]
-    labels = [method.name for method in found]
+            chosen = opened[0] if ":" in name or name == "reconstruct" else _method(opened[0], name)
+            found += [Column(label, partial(_network, chosen, request)) for label, request in requests.items()]
+    labels = [column.name for column in found]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise UsageError(f"the method {twice} is asked for twice", "name each once")
     return found
+
+
+def _method(pipeline: Pipeline, name: str) -> Pipeline:
+    """A method of the model by its name."""
+    if name not in pipeline.bundle.methods:
+        raise _unknown(name, *pipeline.bundle.methods)
+    return pipeline if name == pipeline.name else pipeline.with_method(name)
+
+
+def _unknown(name: str, *held: str) -> UsageError:
+    known = (*held, "reconstruct", "fixed:N", "budget:K", "grain:S", "input", *baselines.BASELINES)
+    return UsageError(f"no method is called {name!r}", f"choose from {', '.join(known)}")
 
 
 def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
@@ -74,11 +87,10 @@ def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
         wanted = {name: Request(number, number)}
     elif kind == "budget" and number is not None:
         wanted = {name: Request(budget=number)}
-    elif name == "rng":
-        wanted = {"rng" if len(sweep.max_steps) == 1 else f"rng max={n}": Request(n) for n in sweep.max_steps}
+    elif ":" not in name:
+        wanted = {name if len(sweep.max_steps) == 1 else f"{name} max={n}": Request(n) for n in sweep.max_steps}
     else:
-        known = ("rng", "reconstruct", "fixed:N", "budget:K", "grain:S", "input", *baselines.BASELINES)
-        raise UsageError(f"no method is called {name!r}", f"choose from {', '.join(known)}")
+        raise _unknown(name, "rng")
     return {
         label if len(sweep.details) == 1 else f"{label} detail={detail:g}": replace(
             request, detail=detail, seed=sweep.seed

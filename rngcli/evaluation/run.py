@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
+from ..batch.report import as_text
 from ..data import Benchmark, Pair
 from ..errors import PictureError
-from ..images import write_bytes
 from ..inference.engine import Job, Result
 from .examples import Examples
+from .journal import RowJournal
 from .methods import Column
 from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
@@ -35,10 +33,13 @@ class Evaluation:
         self.rows: list[Row] = []
         self.pictures: list[Picture] = []
         self.problems: list[str] = []
+        self._journal = RowJournal(self.journal, self.plan)
 
     def run(self, title: str) -> Report:
         """Measure what is not measured yet, and report all of it; pictures that fail are named, the rest goes on."""
-        self._resume()
+        self.rows, self.pictures = self._journal.resume()
+        for row in self.rows:
+            self.on_row(row)
         for benchmark in self.plan.benchmarks:
             for problem in benchmark.problems:
                 self._problem(problem)
@@ -48,15 +49,15 @@ class Evaluation:
         facts = {**self.plan.provenance, "date": date.today().isoformat()}
         cases = tuple(Case(b.name, b.protocol, len(b.keys)) for b in self.plan.benchmarks)
         names = tuple(method.name for method in self.plan.methods)
-        return Report(
-            title, cases, names, self.plan.judge.metrics, tuple(self.rows), facts,
-            tuple(self.problems), tuple(self.plan.judge.notes), tuple(self.pictures),
-        )  # fmt: skip
+        # Names that are no UTF-8 become text here: every form of the report can hold them.
+        rows = tuple(replace(row, key=as_text(row.key)) for row in self.rows)
+        pictures = tuple(replace(picture, key=as_text(picture.key)) for picture in self.pictures)
+        problems, notes = (tuple(map(as_text, texts)) for texts in (self.problems, self.plan.judge.notes))
+        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures)
 
     def finish(self) -> None:
         """The report is written: the journal has served."""
-        if self.journal:
-            self.journal.unlink(missing_ok=True)
+        self._journal.finish()
 
     def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
         done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
@@ -73,7 +74,7 @@ class Evaluation:
             self._record(self._row(benchmark, method, pair, result, clock.lap()))
             for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
-                self._write({"picture": asdict(picture)})
+                self._journal.add(picture)
 
     def _jobs(self, benchmark: Benchmark, done: set[str], waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
         for key in benchmark.keys:
@@ -100,7 +101,7 @@ class Evaluation:
 
     def _record(self, row: Row) -> None:
         self.rows.append(row)
-        self._write({"row": asdict(row)})
+        self._journal.add(row)
         self.on_row(row)
 
     def _problem(self, text: str) -> None:
@@ -108,42 +109,6 @@ class Evaluation:
         if text not in self.problems:
             self.problems.append(text)
             self.on_problem(text)
-
-    # --- the journal -------------------------------------------------------------------------------------------
-
-    def _resume(self) -> None:
-        """Take over what an earlier run of the same plan wrote down; start a new journal where there is none."""
-        if self.journal is None:
-            return
-        head, *entries = _lines(self.journal) or [{}]
-        same = head == self.plan.fingerprint()
-        # Written anew even then: the last line may be torn.
-        self._start([head, *entries] if same else [self.plan.fingerprint()])
-        if not same:
-            return
-        names = {method.name for method in self.plan.methods} | {"noisy", "clean"}
-        self.rows = [Row(**e["row"]) for e in entries if "row" in e and e["row"]["method"] in names]
-        self.pictures = [Picture(**e["picture"]) for e in entries if "picture" in e and e["picture"]["method"] in names]
-        for row in self.rows:
-            self.on_row(row)
-
-    def _start(self, entries: list[dict[str, Any]]) -> None:
-        if self.journal:
-            write_bytes(self.journal, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        if self.journal:
-            with self.journal.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-
-
-def _lines(journal: Path) -> list[dict[str, Any]]:
-    """The whole entries of a journal; the last line of a killed run may be torn."""
-    found: list[dict[str, Any]] = []
-    with suppress(OSError, json.JSONDecodeError):
-        for line in journal.read_text().splitlines():
-            found.append(json.loads(line))
-    return found
 
 
 class _Clock:

@@ -8,17 +8,19 @@ from rngcli.images.files import (
     SUFFIX_OF_FORMAT,
     decode,
     encode,
+    format_named,
     output_suffix,
     read,
     sniff,
     write,
     write_bytes,
+    write_new,
 )
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import Depth, Encoding, Format, Image, ReadOptions, WriteOptions
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
-    "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "output_suffix",
-    "read", "sniff", "write", "write_bytes",
+    "Encoding", "Format", "Image", "Metadata", "ReadOptions", "WriteOptions", "decode", "encode", "format_named",
+    "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

@@ -71,8 +71,9 @@ def to_stored(image: Image) -> np.ndarray:
 def expressible(image: Image, format: Format) -> Image:
     """The picture as sRGB where `format` cannot say which colour space it is in; PictureError if that is unknown."""
     coded = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
-    unheld = coded and format not in ("png", "avif")
-    unfit = image.metadata.icc[16:20] == b"GRAY" and format in ("webp", "avif")
+    unheld = coded and format not in ("png", "avif", "heic", "jxl")
+    grey = image.metadata.icc[16:20] == b"GRAY"
+    unfit = grey and format in ("webp", "avif")
     if not unheld and not unfit:
         return image
     if unheld and coded[:2] not in SRGB_CODES and space_of(image.metadata, image.grey)[0] is None:

@@ -1,4 +1,7 @@
-"""An EXIF block edited without moving anything in it: maker notes point to absolute places of the block."""
+"""An EXIF block edited without moving anything in it: maker notes point to absolute places of the block.
+
+By hand, since every library at hand (Pillow, piexif, tifffile) writes a block anew, and the makers' notes with it.
+"""
 
 from __future__ import annotations
 

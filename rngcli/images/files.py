@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import jpeg, png, raw, tiff, webp
+from rngcli.images import avif, heic, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.colour import expressible, from_stored, to_stored
 from rngcli.images.metadata import stripped, truthful, upright
 from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
@@ -22,24 +23,31 @@ RAW_SUFFIXES = frozenset({
 })  # fmt: skip
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
-    ".webp": "webp", ".avif": "avif",
+    ".webp": "webp", ".avif": "avif", ".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl",
 }  # fmt: skip
-SUFFIX_OF_FORMAT: dict[Format, str] = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif"}
+SUFFIX_OF_FORMAT: dict[Format, str] = {
+    "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
+}  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
-    "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode_webp, "avif": webp.decode_avif,
-    "raw": raw.decode,
+    "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode, "avif": avif.decode,
+    "heic": heic.decode, "jxl": jxl.decode, "raw": raw.decode,
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
-    "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode_webp, "avif": webp.encode_avif,
+    "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode, "avif": avif.encode,
+    "heic": heic.encode, "jxl": jxl.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
-    b"\xff\x0a": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_ONE_PICTURE = {errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY}
+_TURNED_BY_DECODERS = ("heic", "jxl")
+_ONE_PICTURE = {
+    errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
+    errno.EACCES, errno.EPERM, errno.ELOOP,
+}  # fmt: skip
 
 
 def sniff(data: bytes) -> str:
@@ -50,6 +58,8 @@ def sniff(data: bytes) -> str:
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
+    if data.startswith((jxl.CODESTREAM, jxl.CONTAINER)):
+        return "jxl"
     if raw.is_raw(data):
         return "raw"
     if data[4:8] == b"ftyp":
@@ -67,8 +77,8 @@ def _sniff_boxes(data: bytes) -> str:
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
     if b"avif" in brands:
         return "avif"
-    if b"hei" in brands or b"mif1" in brands:
-        raise PictureError("a HEIF picture, which rng does not read", "export it as JPEG, TIFF or AVIF first")
+    if any(mark in brands for mark in (b"hei", b"mif1", b"hevc", b"hevx")):
+        return "heic"
     raise PictureError("the file is a film or another container, no picture", "leave it out")
 
 
@@ -118,11 +128,14 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     """The picture as the file will hold it: out of range where it was, metadata made true, orientation exactly once.
 
     In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
-    tag, and a stripped picture has none: there the pixels are turned and the tag is 1.
+    tag, a stripped picture has none, and in HEIC and JPEG XL it is not the tag that counts: there the pixels are turned
+    and the tag is 1.
     """
     image = expressible(image, format)
     pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (format != image.format or options.strip_metadata):
+    if metadata.orientation != 1 and (
+        format != image.format or format in _TURNED_BY_DECODERS or options.strip_metadata
+    ):
         pixels = turned(pixels, metadata.orientation)
         alpha = None if alpha is None else turned(alpha, metadata.orientation)
         metadata = upright(metadata)
@@ -131,6 +144,11 @@ def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
     if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
         alpha = None
     return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
+
+
+def format_named(name: str | None) -> str | None:
+    """The format that a user means by its name or by a suffix of its files, tif or jpg; other names as they are."""
+    return FORMAT_OF_SUFFIX.get(f".{name.lower().lstrip('.')}", name) if name else None
 
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
@@ -174,8 +192,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
     """
-    try:
+    with _one_picture():
         atomic.write_bytes(path, data)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """The same for a file that must not be there yet: False, and nothing is replaced, where something is."""
+    with _one_picture():
+        return atomic.write_new(path, data)
+
+
+@contextmanager
+def _one_picture() -> Iterator[None]:
+    """PictureError where only one name, or its folder, is at fault."""
+    try:
+        yield
     except EnvironmentFault as fault:
         if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in _ONE_PICTURE:
             raise PictureError(fault.cause, "choose another output name") from None

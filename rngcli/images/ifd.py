@@ -9,7 +9,7 @@ from typing import Literal
 
 ByteOrder = Literal["<", ">"]
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD, LONG8 = 1, 2, 3, 4, 5, 7, 13, 16
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD, LONG8, IFD8 = 1, 2, 3, 4, 5, 7, 13, 16, 18
 EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 _POINTERS = (EXIF_POINTER, GPS_POINTER, INTEROP_POINTER)
 _UNIT = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
@@ -179,6 +179,24 @@ def serialise(tree: Directory, base: int, order: ByteOrder, big: bool = False) -
             data = struct.pack(order + word, place)
         table += struct.pack(order + "HH" + word, tag, kind, entry.count) + data.ljust(inline, b"\0")
     return table + bytes(inline) + tail
+
+
+def with_children(data: bytes, children: dict[int, Directory]) -> bytes:
+    """A TIFF stream and behind it its sub-directories, for which its first directory has tags that point nowhere."""
+    start = header(data)
+    if not children or start is None:
+        return data
+    (order, big, at), block = start, bytearray(data)
+    inline, word, count = (8, "Q", "Q") if big else (4, "I", "H")
+    first = at + struct.calcsize("=" + count)
+    rows = struct.unpack_from(order + count, data, at)[0]
+    for place in range(first, first + rows * (4 + 2 * inline), 4 + 2 * inline):
+        tag = struct.unpack_from(order + "H", data, place)[0]
+        if tag in children:
+            block += bytes(len(block) % 2)
+            struct.pack_into(order + "HH" + 2 * word, block, place, tag, IFD8 if big else LONG, 1, len(block))
+            block += serialise(children[tag], len(block), order, big)
+    return bytes(block)
 
 
 def stream(tree: Directory) -> bytes:

@@ -1,4 +1,8 @@
-"""JPEG: pixels through Pillow, segments by hand, so that every profile, tag and comment travels as it came."""
+"""JPEG: pixels through Pillow, segments by hand.
+
+Pillow joins, drops or rewrites some of what stands in segments; read and written by hand, every profile, tag and
+comment travels as it came.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from rngcli.images.model import Encoding, Image, ReadOptions, WriteOptions, chec
 _EXIF, _XMP, _ICC, _IRB = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
 _APP1, _APP2, _APP13, _COMMENT = 0xE1, 0xE2, 0xED, 0xFE
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _ROOM = 65533  # bytes a segment holds
 _NEW_QUALITY = 95
 
@@ -95,6 +100,15 @@ def _metadata(data: bytes, dpi: tuple[float, float] | None) -> Metadata:
     tree = ifd.parse(exif)
     known = sane_density(dpi) or (density(tree) if tree else None)
     return Metadata(exif, xmp, iptc, photoshop, icc, comment, known, xmp_more=tuple(xmp_more))
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG file by its frame header; (0, 0) where it has none before its data."""
+    for marker, start, _ in _segments(data):
+        if marker in _FRAMES and start + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, start + 5)
+            return width, height
+    return 0, 0
 
 
 def exif_of(data: bytes) -> bytes:

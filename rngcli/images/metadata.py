@@ -68,9 +68,11 @@ def stripped(metadata: Metadata) -> Metadata:
 
 def upright(metadata: Metadata) -> Metadata:
     """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
-    turned = metadata.orientation >= 5
-    dpi = metadata.dpi[::-1] if metadata.dpi and turned else metadata.dpi
-    exif = edited(metadata.exif, {ORIENTATION: ifd.short_field(_order(metadata.exif), 1)})
+    dpi, exif = metadata.dpi, metadata.exif
+    if metadata.orientation != 1:
+        exif = edited(exif, {ORIENTATION: ifd.short_field(_order(exif), 1)})
+    if metadata.orientation >= 5 and dpi:
+        dpi = dpi[::-1]
     return replace(metadata, exif=exif, dpi=dpi, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
 
 

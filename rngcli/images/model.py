@@ -11,9 +11,9 @@ from rngcli import __version__
 from rngcli.errors import PictureError
 from rngcli.images.metadata import Metadata
 
-Format = Literal["jpeg", "png", "tiff", "webp", "avif"]
-Depth = Literal[8, 16, 32]
-_DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
+Format = Literal["jpeg", "png", "tiff", "webp", "avif", "heic", "jxl"]
+Depth = Literal[8, 10, 12, 16, 32]
+_DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 10: np.uint16, 12: np.uint16, 16: np.uint16, 32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Encoding:
     tables: tuple[tuple[int, ...], ...] = ()  # JPEG quantisation tables
     subsampling: int | None = None  # Pillow's number: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0
     progressive: bool = False
-    lossless: bool = False  # WebP
+    lossless: bool = False  # WebP, JPEG XL
     uncompressed: bool = False  # TIFF
 
 
@@ -57,8 +57,9 @@ class Image:
     """A picture.
 
     `pixels` are sRGB, (H, W, 3) float32 in [0, 1], grey ones replicated (`grey` remembers it). They lie as they are
-    stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came.
-    `depth` is 8 or 16 bit integers or 32 bit floats. `notes` say what reading could not keep, one line each.
+    stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came; that of 10 and
+    12 bit is stretched to 16. `depth` is the bits of integers, or 32 for floats. `notes` say what reading could not
+    keep, one line each.
     """
 
     pixels: np.ndarray
@@ -100,9 +101,12 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise PictureError(size, "raise it with --max-pixels if the picture is meant")
 
 
-def from_samples(samples: np.ndarray) -> np.ndarray:
-    """Stored samples, (H, W) or (H, W, 3) of uint8, uint16 or float32, as (H, W, 3) float32 with full scale at 1."""
-    scale = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+def from_samples(samples: np.ndarray, bits: int = 0) -> np.ndarray:
+    """Stored samples, (H, W) or (H, W, 3), as (H, W, 3) float32 with full scale at 1.
+
+    Of uint8 or uint16, of which `bits` are used (0: all), or of float32.
+    """
+    scale = 1 if samples.dtype.kind == "f" else 2 ** (bits or 8 * samples.itemsize) - 1
     pixels = samples.astype(np.float32)
     if scale != 1:
         pixels /= np.float32(scale)
@@ -121,12 +125,20 @@ def to_samples(pixels: np.ndarray, depth: Depth, grey: bool) -> np.ndarray:
 
 
 def alpha_samples(alpha: np.ndarray, depth: Depth) -> np.ndarray:
-    """Alpha (H, W) of any depth in the samples of `depth`; untouched where it is of that depth already."""
-    if alpha.dtype == _DTYPES[depth]:
+    """Alpha (H, W) of 8 or 16 bit or floats in the samples of `depth`; untouched where it is of that depth already."""
+    if alpha.dtype == _DTYPES[depth] and depth not in (10, 12):
         return alpha
     scale = 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max)
     values = np.clip(alpha / scale, 0, 1)
     return values.astype(np.float32) if depth == 32 else np.rint(values * (2**depth - 1)).astype(_DTYPES[depth])
+
+
+def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Integers of `bits` in the full range of uint8, or of uint16 where they have more than 8; floats as they are."""
+    whole = 8 if bits <= 8 else 16
+    if bits in (whole, 32):
+        return samples
+    return np.rint(samples * ((2**whole - 1) / (2**bits - 1))).astype(f"u{whole // 8}")
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""PNG of 8 and 16 bits: pixels through Pillow's decoder, chunks and the 16-bit writer by hand."""
+"""PNG: pixels of 8 bit through Pillow, of 16 through imagecodecs, chunks by hand.
+
+No library carries every chunk of text and colour as it came, nor leaves a damaged one out and keeps the rest.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageFile, PngImagePlugin
+from PIL import PngImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images.metadata import Metadata, sane_density
@@ -29,13 +32,13 @@ _XMP_KEY = b"XML:com.adobe.xmp\0"
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 _MAX_UNPACKED = 64 * 2**20  # bytes of a profile or a packet of XMP, far above any honest one
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 _LEVEL = 6
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
     """A PNG file as stored; palettes and 1, 2 or 4 bit greys become 8 bit pictures."""
+    from imagecodecs import png_decode
+
     chunks = list(_chunks(data))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise PictureError("a PNG without a header", "the file is damaged")
@@ -45,7 +48,7 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         raise PictureError("an animated PNG", "rng works on single pictures")
     bare = SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0][:1].isupper())
     key = next((body for kind, body in chunks if kind == b"tRNS"), b"")
-    samples = _samples16(bare, colour) if bits == 16 else _samples8(bare, key, colour)
+    samples = png_decode(bare) if bits == 16 else _samples8(bare, key, colour)
     if bits == 16 and key and colour in (0, 2):
         samples = _with_key(samples, key)
     metadata = _metadata(chunks)
@@ -82,33 +85,6 @@ def _samples8(bare: bytes, key: bytes, colour: int) -> np.ndarray:
     grey = colour in (0, 4)
     mode = "LA" if grey else "RGBA"
     return np.asarray(picture.convert(mode if colour in (4, 6) or key else mode[:-1]))
-
-
-def _samples16(bare: bytes, colour: int) -> np.ndarray:
-    """All sixteen bits of a 16-bit PNG, (H, W) or (H, W, C) uint16.
-
-    Pillow keeps one byte of each sample of a picture with channels, but its decoder gives either byte: the first if
-    told that they are big-endian, the second if little-endian.
-    """
-    if colour == 0:
-        return _unpacked(bare, "I;16", "I;16B").astype(np.uint16)
-    if colour == 4:
-        pairs = _unpacked(bare, "RGBA", "RGBA").astype(np.uint16)
-        return pairs[..., 0::2] << 8 | pairs[..., 1::2]
-    mode = "RGB" if colour == 2 else "RGBA"
-    samples = _unpacked(bare, mode, mode + ";16B").astype(np.uint16)
-    samples <<= 8
-    samples |= _unpacked(bare, mode, mode + ";16L")
-    return samples
-
-
-def _unpacked(bare: bytes, mode: str, rawmode: str) -> np.ndarray:
-    picture = PngImagePlugin.PngImageFile(io.BytesIO(bare))
-    if picture.mode != mode:
-        raise PictureError(f"a 16-bit PNG of the kind {picture.mode}", "convert it first")
-    picture.tile = [ImageFile._Tile(t.codec_name, t.extents, t.offset, rawmode) for t in picture.tile]
-    picture.load()
-    return np.asarray(picture)
 
 
 def _with_key(samples: np.ndarray, key: bytes) -> np.ndarray:
@@ -165,11 +141,13 @@ def _xmp(body: bytes) -> bytes:
 
 def encode(image: Image, options: WriteOptions) -> bytes:
     """A PNG file of 8 bits, or of 16 where the picture has more than 8."""
+    from imagecodecs import png_encode
+
     depth: Depth = 8 if image.depth == 8 else 16
     samples = to_samples(image.pixels, depth, image.grey)
     if image.alpha is not None:
         samples = np.dstack([samples, alpha_samples(image.alpha, depth)])
-    bare = list(_chunks(_encoded8(samples) if depth == 8 else _encoded16(samples)))
+    bare = list(_chunks(_encoded8(samples) if depth == 8 else bytes(png_encode(samples, level=_LEVEL))))
     extra = _extra(image.metadata, options.software)
     return SIGNATURE + b"".join(_chunk(*chunk) for chunk in (bare[0], *extra, *bare[1:]))
 
@@ -178,41 +156,6 @@ def _encoded8(samples: np.ndarray) -> bytes:
     file = io.BytesIO()
     Pillow.fromarray(samples).save(file, "PNG")
     return file.getvalue()
-
-
-def _encoded16(samples: np.ndarray) -> bytes:
-    channels = 1 if samples.ndim == 2 else samples.shape[2]
-    height, width = samples.shape[:2]
-    rows = samples.astype(">u2").reshape(height, width * channels).view(np.uint8)
-    packer = zlib.compressobj(_LEVEL)
-    bands = range(0, height, 256)
-    packed = b"".join(packer.compress(_filtered(rows, at, min(at + 256, height), 2 * channels)) for at in bands)
-    head = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0)
-    body = (_chunk(b"IHDR", head), _chunk(b"IDAT", packed + packer.flush()), _chunk(b"IEND", b""))
-    return SIGNATURE + b"".join(body)
-
-
-def _filtered(rows: np.ndarray, start: int, stop: int, step: int) -> bytes:
-    """Rows `start` to `stop` (H, bytes) each with the PNG filter that leaves the smallest absolute sum."""
-    here = rows[start:stop].astype(np.int16)
-    above = np.zeros_like(here)
-    above[0 if start else 1 :] = rows[start - 1 if start else 0 : stop - 1]
-    left, corner = np.zeros_like(here), np.zeros_like(here)
-    left[:, step:], corner[:, step:] = here[:, :-step], above[:, :-step]
-    candidates = [here, here - left, here - above, here - (left + above) // 2, here - _paeth(left, above, corner)]
-    filtered = np.stack([candidate.astype(np.uint8) for candidate in candidates])  # (filter, row, byte)
-    cost = np.abs(filtered.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
-    best = cost.argmin(axis=0)
-    chosen = filtered[best, np.arange(stop - start)]
-    return np.hstack([best[:, None].astype(np.uint8), chosen]).tobytes()
-
-
-def _paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """PNG's Paeth predictor: of the three neighbours the one nearest to left + above - corner."""
-    guess = left + above - corner
-    to_left, to_above, to_corner = abs(guess - left), abs(guess - above), abs(guess - corner)
-    near = np.where(to_above <= to_corner, above, corner)
-    return np.where((to_left <= to_above) & (to_left <= to_corner), left, near)
 
 
 def _extra(metadata: Metadata, software: str) -> list[tuple[bytes, bytes]]:

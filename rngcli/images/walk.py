@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from rngcli.errors import NoInputError, PictureError
 from rngcli.images.files import READABLE_SUFFIXES
 
-_SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+MANIFEST = Path(".rng", "manifest.jsonl")  # below a folder that rng has written into: its files, a "target" a line
+OTHER_SUFFIXES = frozenset({
+    ".ai", ".apng", ".bmp", ".cin", ".dds", ".dpx", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".hif", ".ico",
+    ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".qoi",
+    ".svg", ".tga", ".xcf",
+}) - READABLE_SUFFIXES  # fmt: skip
+_SYSTEM = {
+    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+    "system volume information",
+}  # fmt: skip
+
+
+@dataclass
+class Walked:
+    """What lies below a folder: `pictures`, folders that could not be read, and what was passed over, by kind."""
+
+    pictures: list[Path] = field(default_factory=list)
+    errors: list[PictureError] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def is_hidden(name: str) -> bool:
@@ -21,14 +44,90 @@ def is_picture(name: str) -> bool:
     return not is_hidden(name) and Path(name).suffix.lower() in READABLE_SUFFIXES
 
 
-def pictures_below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Every file with a picture's suffix below `folder`, sorted; each real folder once, so that links cannot loop."""
-    seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        here = os.stat(root)
-        if (here.st_dev, here.st_ino) in seen or (leave_out and leave_out.exists() and Path(root).samefile(leave_out)):
-            folders.clear()
+def walk(folder: Path, leave_out: Iterable[Path] = ()) -> Walked:
+    """Every file below `folder` with a picture's suffix: a folder's own files, sorted, before those of its subfolders.
+
+    Links to folders are followed after all real folders, and each folder is visited once: links cannot loop, and a
+    picture has the name of the place where it lies. What rng itself has written is passed over, by the manifests below
+    `folder`; where nothing else is there, `folder` is meant all the same, and its own manifest does not count.
+    """
+    found, written = Walked(), set[str]()
+    seen = {identity for path in leave_out if (identity := _identity(path))}
+    waiting, links = deque([folder]), deque[Path]()
+    while waiting or links:
+        here = waiting.popleft() if waiting else links.popleft()
+        try:
+            status = here.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            found.errors.append(PictureError(f"{here} cannot be read ({error.strerror})", "check its rights"))
             continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield from (Path(root, name) for name in sorted(files) if is_picture(name))
+        folders = [entry for entry in entries if not is_hidden(entry.name) and _is_folder(entry)]
+        waiting.extendleft(here / entry.name for entry in reversed(folders) if not entry.is_symlink())
+        links.extend(here / entry.name for entry in folders if entry.is_symlink())
+        written |= written_by_rng(here)
+        for entry in entries:
+            if entry not in folders and not is_hidden(entry.name):
+                _take(here / entry.name, found)
+    _leave_out(written, folder, found)
+    return found
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """The same, where a part must not be taken for the whole: NoInputError where a folder cannot be read."""
+    found = walk(folder)
+    if found.errors:
+        raise NoInputError(found.errors[0].cause, found.errors[0].remedy)
+    return found.pictures
+
+
+def written_by_rng(folder: Path) -> set[str]:
+    """The files that the manifest of `folder` knows, as absolute paths without links; none where there is none."""
+    found: set[str] = set()
+    with suppress(OSError):
+        lines = (folder / MANIFEST).read_bytes().split(b"\n")
+        place = os.path.realpath(folder)
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                found.add(os.path.normpath(os.path.join(place, json.loads(line)["target"])))
+    return found
+
+
+def _leave_out(written: set[str], folder: Path, found: Walked) -> None:
+    kept = [path for path in found.pictures if _real(path) not in written]
+    if not kept:
+        written = written - written_by_rng(folder)
+        kept = [path for path in found.pictures if _real(path) not in written]
+    if len(kept) < len(found.pictures):
+        found.passed_over["made by rng"] = len(found.pictures) - len(kept)
+    found.pictures = kept
+
+
+def _real(path: Path) -> str:
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def _take(path: Path, found: Walked) -> None:
+    suffix = path.suffix.lower()
+    if suffix in READABLE_SUFFIXES:
+        found.pictures.append(path)
+    elif suffix in OTHER_SUFFIXES:
+        found.passed_over[suffix[1:].upper()] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; as a file it says so when it is read
+        return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -69,6 +69,10 @@ class Pipeline:
         capacity = max(1, self.capacity // 2)
         return Pipeline(self.bundle, str(self.device), self.precision, capacity, self.name, self.operator)
 
+    def with_method(self, name: str) -> Pipeline:
+        """Another method of the same bundle, on the same device."""
+        return Pipeline(self.bundle, str(self.device), self.precision, self.capacity, name, self.operator)
+
     def _zeros(self, *shape: int) -> Tensor:
         zeros = torch.zeros(shape, device=self.device)
         return channels_last(zeros) if len(shape) == 4 else zeros

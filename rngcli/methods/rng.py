@@ -14,8 +14,7 @@ from ..diffusion.operators import Identity, Operator, Seen
 from ..diffusion.residual import ProcessSpec, ResidualDiffusion
 from ..diffusion.schedule import Budget, ScheduleSpec, sigma_of
 from ..errors import ModelError, UsageError
-from ..models import bundle as checkpoint
-from ..models.bundle import Bundle, MethodSpec, kind_of
+from ..models.bundle import RNG_ROLES, Bundle, MethodSpec, kind_of, networks_hash
 from ..nets.bands import BandController
 from ..nets.controller import Controller
 from ..nets.fusion import FusionNet
@@ -26,7 +25,7 @@ from .contract import STATE, Frame, Held, Plan, Request, Step
 Generator = UNet | FusionNet
 StepController = Controller | BandController
 NAME = "rng"  # of the kind, and of the method in the bundles that are trained here
-_ROLES = {"reconstruct": "nafnet", "generate": "generator", "control": "controller"}  # what each network does
+_PARTS = {"reconstruct": "nafnet", "generate": "generator", "control": "controller"}  # of RnGParts, by role
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class RnGParts:
 
     def networks(self) -> Iterator[tuple[str, nn.Module]]:
         """The networks that are there, by their roles."""
-        for role, part in _ROLES.items():
+        for role, part in _PARTS.items():
             if (net := getattr(self, part)) is not None:
                 yield role, net
 
@@ -55,9 +54,13 @@ def rng_of(bundle: Bundle, name: str = NAME) -> RnGParts:
     spec = bundle.methods.get(name)
     if spec is None or spec.kind != NAME:
         raise ModelError(f"the model holds no method {name!r} of the kind {NAME!r}", "see `rng models show`")
+    networks = {role: bundle.networks[net] for role, net in spec.networks.items()}
     try:
-        networks = {_ROLES[role]: bundle.networks[net] for role, net in spec.networks.items()}
-        return RnGParts(**networks, **_typed(**spec.settings))  # type: ignore[arg-type]
+        for role, net in networks.items():
+            if role != RNG_ROLES.get(kind_of(net), role):
+                raise ValueError(f"a network of the kind {kind_of(net)} cannot {role}")
+        parts = {_PARTS[role]: net for role, net in networks.items()}
+        return RnGParts(**parts, **_typed(**spec.settings))  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the model's method {name!r} is damaged ({error})", "fetch or train it again") from error
 
@@ -102,7 +105,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 def weights_hash(bundle: Bundle) -> str:
     """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
     parts = rng_of(bundle)
-    return checkpoint.weights_hash(net for net in (parts.nafnet, parts.generator) if net is not None)
+    return networks_hash(net for net in (parts.nafnet, parts.generator) if net is not None)
 
 
 class RnG:
@@ -111,6 +114,9 @@ class RnG:
     understands = frozenset({"max_steps", "steps", "detail", "seed", "budget"})
 
     def __init__(self, parts: RnGParts, device: torch.device, dtype: torch.dtype) -> None:
+        if parts.controller and (most := parts.controller.spec.budgets) != (count := len(parts.budgets)):
+            cause = f"the controller chooses among {most} budgets, {count} are there"
+            raise ModelError(cause, "run `rng train controller` again")
         self.budgets = parts.budgets
         self.process = ResidualDiffusion(parts.process)
         self.nafnet = replica(parts.nafnet, device, dtype)
@@ -134,7 +140,7 @@ class RnG:
     def require(self, request: Request) -> None:
         if not request.generates:
             return
-        if self.generator is None:
+        if self.generator is None or not self.budgets:
             raise ModelError("this model has no generator yet", "use --detail 0, or `rng train generate`")
         if request.budget is not None and not 0 <= request.budget < len(self.budgets):
             raise UsageError(

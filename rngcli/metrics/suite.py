@@ -70,7 +70,10 @@ class Judge:
     def score(
         self, pixels: np.ndarray, truth: np.ndarray | None, variant: SsimVariant = "gaussian"
     ) -> tuple[dict[str, float | None], list[str]]:
-        """Scores of (H, W, 3) pixels against their truth, and why those that are None could not be had."""
+        """Scores of (H, W, 3) pixels against their truth, and why those that are None could not be had.
+
+        The PSNR of a picture that equals its truth is infinite.
+        """
         image = _tensor(pixels, self.options.device)
         reference = None if truth is None else _tensor(truth, self.options.device)
         scores: dict[str, float | None] = {}
@@ -78,7 +81,7 @@ class Judge:
         for metric in self.metrics:
             try:
                 value = self._value(metric.key, image, reference, variant)
-                scores[metric.key] = value if value is not None and math.isfinite(value) else None
+                scores[metric.key] = None if value is None or math.isnan(value) else value
             except PictureError as error:
                 scores[metric.key] = None
                 reasons.append(error.cause)

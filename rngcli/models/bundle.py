@@ -32,6 +32,14 @@ NETWORKS: dict[str, tuple[type, type]] = {
     "controller": (ControllerSpec, Controller),
     "bands": (BandSpec, BandController),
 }
+# What each kind does for the method `rng`; a bundle of the first version held no other method.
+RNG_ROLES = {
+    "nafnet": "reconstruct",
+    "unet": "generate",
+    "fusion": "generate",
+    "controller": "control",
+    "bands": "control",
+}
 
 
 def kind_of(net: nn.Module) -> str:
@@ -128,7 +136,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_hash(networks: Iterable[nn.Module]) -> str:
+def networks_hash(networks: Iterable[nn.Module]) -> str:
     """Of the weights of some networks, one after the other: what does not change when a header does."""
     digest = hashlib.sha256()
     for net in networks:
@@ -184,11 +192,13 @@ def _as_second_version(
     specs: dict[str, Any], process: dict[str, Any], budgets: list[Any], provenance: dict[str, Any]
 ) -> dict[str, Any]:
     """The header of a bundle of the first version, which held the one method `rng` and named networks by their kind."""
-    roles = {"nafnet": "reconstruct", "unet": "generate", "fusion": "generate", "controller": "control",
-             "bands": "control"}  # fmt: skip
     networks = {kind: {"kind": kind, "spec": spec} for kind, spec in specs.items()}
-    method = {"kind": "rng", "networks": {roles[kind]: kind for kind in specs}, "process": process, "budgets": budgets}
-    return {"networks": networks, "methods": {"rng": method}, "provenance": provenance}
+    method = {"kind": "rng", "networks": {RNG_ROLES[kind]: kind for kind in specs}}
+    return {
+        "networks": networks,
+        "methods": {"rng": {**method, "process": process, "budgets": budgets}},
+        "provenance": provenance,
+    }
 
 
 def _blueprint(name: str, entry: dict[str, Any], file: Any, keys: list[str], path: Path) -> nn.Module:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
+from ...batch.report import json_number
 from ...metrics.suite import Metric
 
 RESAMPLES = 2000
@@ -70,12 +73,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % bootstrap interval."""
+    """A mean with its 95 % bootstrap interval, over `count` pictures.
+
+    Of these, `infinite` have an infinite score, the PSNR of a picture that equals its truth: the mean is over the
+    others, and infinite where there is no other.
+    """
 
     mean: float
     low: float
     high: float
     count: int
+    infinite: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,27 @@ class Summary:
 
 def bootstrap(values: Iterable[float | None], seed: int = 0) -> Estimate | None:
     """The mean of `values` and its percentile interval from 2000 resamples; None entries do not count."""
-    known = np.array([v for v in values if v is not None], dtype=np.float64)
-    if not len(known):
+    scored = np.array([v for v in values if v is not None and not math.isnan(v)], dtype=np.float64)
+    if not len(scored):
         return None
+    known = scored[np.isfinite(scored)]
+    infinite = len(scored) - len(known)
+    if not len(known):
+        return Estimate(math.inf, math.inf, math.inf, len(scored), infinite)
     chosen = np.random.default_rng(seed).integers(0, len(known), (RESAMPLES, len(known)))
     low, high = np.percentile(known[chosen].mean(axis=1), [2.5, 97.5])
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+    return Estimate(float(known.mean()), float(low), float(high), len(scored), infinite)
+
+
+def row_as_dict(row: Row) -> dict[str, Any]:
+    """A row for JSON, which has no infinity."""
+    return asdict(row) | {"scores": {key: json_number(value) for key, value in row.scores.items()}}
+
+
+def row_from(stored: Mapping[str, Any]) -> Row:
+    """The inverse of `row_as_dict`."""
+    scores = {key: None if value is None else float(value) for key, value in stored["scores"].items()}
+    return Row(**{**stored, "scores": scores})
 
 
 def summarise(report: Report) -> list[Summary]:

@@ -1,5 +1,9 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
+// JSON has no infinity, which is the PSNR of a picture that equals its truth.
+const finite = (value) => (value === "inf" ? Infinity : value);
+for (const row of data.rows) for (const key in row.scores) row.scores[key] = finite(row.scores[key]);
+for (const { scores } of data.summary) for (const e of Object.values(scores)) for (const key in e) e[key] = finite(e[key]);
 const $ = (id) => document.getElementById(id);
 const el = (name, props = {}, ...children) => {
   const node = Object.assign(document.createElement(name), props);
@@ -13,7 +17,7 @@ const svg = (name, attributes = {}, text = "") => {
   return node;
 };
 const colour = (method) => `var(--c${data.methods.indexOf(method) % 8})`;
-const number = (value, digits) => (value === null || value === undefined ? "n/a" : value.toFixed(digits));
+const number = (value, digits) => (value === null || value === undefined ? "n/a" : value === Infinity ? "∞" : value.toFixed(digits));
 const arrow = (metric) => (metric.better === "high" ? "↑" : "↓");
 
 // --- head, protocol -------------------------------------------------------------------------------------------------
@@ -49,7 +53,8 @@ function summary(one) {
     const e = row.scores[m.key];
     if (!e) return el("td", { textContent: "n/a" });
     const top = rows.length > 1 && Number(e.mean.toFixed(m.digits)) === best[m.key];
-    const range = el("small", { textContent: `${number(e.low, m.digits)} – ${number(e.high, m.digits)}` });
+    const equal = e.infinite ? ` + ${e.infinite} ∞` : "";
+    const range = el("small", { textContent: `${number(e.low, m.digits)} – ${number(e.high, m.digits)}${equal}` });
     return el("td", { className: top ? "best" : "" }, number(e.mean, m.digits), range);
   };
   const dot = (method) => Object.assign(el("span", { className: "dot" }), { style: `background:${colour(method)}` });
@@ -69,7 +74,8 @@ function scatter(one, rows) {
   const perception = data.metrics.find((m) => m.better === "low" && has(m));
   const distortion = data.metrics.find((m) => m.better === "high" && has(m));
   if (!perception || !distortion) return null;
-  const points = rows.filter((r) => r.scores[perception.key] && r.scores[distortion.key])
+  const counts = (e) => e && e.mean !== Infinity;
+  const points = rows.filter((r) => counts(r.scores[perception.key]) && counts(r.scores[distortion.key]))
     .map((r) => ({ method: r.method, x: r.scores[perception.key], y: r.scores[distortion.key] }));
   const drawn = points.filter((p) => p.method !== "input");
   if (drawn.length < 2) return null;

@@ -13,8 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ...batch.report import json_number
 from ...errors import NoInputError
-from .model import Case, Estimate, Metric, Report, Row, Summary, best, summarise
+from .model import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
 
 FORMAT = "rng-report-1"
 
@@ -23,8 +24,11 @@ def shown(estimate: Estimate | None, metric: Metric, plus: str = "") -> str:
     """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
     if estimate is None:
         return "n/a"
+    infinite = getattr(estimate, "infinite", 0)
+    if infinite == estimate.count:
+        return "∞"
     mean, low, high = (f"{v:{plus}.{metric.digits}f}" for v in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]" + f" + {infinite} ∞" * (infinite > 0)
 
 
 def terminal(report: Report) -> Group:
@@ -102,9 +106,15 @@ def as_csv(report: Report) -> str:
 def as_dict(report: Report) -> dict:
     """The report without its pictures, and with its summary, for JSON."""
     whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k != "pictures"}}
-    for key in ("cases", "metrics", "rows"):
+    for key in ("cases", "metrics"):
         whole[key] = [asdict(item) for item in whole[key]]
-    return {**whole, "provenance": dict(report.provenance), "summary": [asdict(s) for s in summarise(report)]}
+    whole["rows"] = [row_as_dict(row) for row in report.rows]
+    summary = [asdict(s) | {"scores": {k: _estimate(e) for k, e in s.scores.items()}} for s in summarise(report)]
+    return {**whole, "provenance": dict(report.provenance), "summary": summary}
+
+
+def _estimate(estimate: Estimate | None) -> dict | None:
+    return {name: json_number(value) for name, value in asdict(estimate).items()} if estimate else None
 
 
 def as_json(report: Report) -> str:
@@ -115,7 +125,7 @@ def as_json(report: Report) -> str:
 def read(path: Path) -> Report:
     """A report from its JSON. Raises NoInputError where the file is absent or something else."""
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']!r}")
         return Report(
@@ -123,7 +133,7 @@ def read(path: Path) -> Report:
             tuple(Case(**case) for case in stored["cases"]),
             tuple(stored["methods"]),
             tuple(Metric(**metric) for metric in stored["metrics"]),
-            tuple(Row(**row) for row in stored["rows"]),
+            tuple(row_from(row) for row in stored["rows"]),
             stored["provenance"],
             tuple(stored["problems"]),
             tuple(stored["notes"]),

@@ -1,0 +1,72 @@
+"""The boxes of which AVIF, HEIC and JPEG XL files are made (ISO 14496-12): read them, write them, exchange pictures."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+    """Each box between two places as (kind, where its body starts, where it ends), as long as they are whole."""
+    end = len(data) if end is None else end
+    while start + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", data, start)
+        body = start + 8
+        if size == 1 and body + 8 <= end:
+            size, body = struct.unpack_from(">Q", data, body)[0], body + 8
+        stop = start + size if size else end
+        if not body <= stop <= end:
+            return
+        yield kind, body, stop
+        start = stop
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    """One box."""
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def found(data: bytes, *path: bytes) -> tuple[int, int]:
+    """Where the body of a box starts and ends, by the kinds that lead to it; (0, 0) where there is none."""
+    start, end = 0, len(data)
+    for kind in path:
+        inner = start + 4 if path.index(kind) and path[path.index(kind) - 1] == b"meta" else start  # version and flags
+        start, end = next(((a, b) for name, a, b in boxes(data, inner, end) if name == kind), (0, 0))
+        if not end:
+            break
+    return start, end
+
+
+def properties(data: bytes, kind: bytes) -> list[tuple[int, int]]:
+    """Where the properties of a kind, of all items of an AVIF or a HEIC, start and end."""
+    return [(a, b) for name, a, b in boxes(data, *found(data, b"meta", b"iprp", b"ipco")) if name == kind]
+
+
+def regrafted(data: bytes, other: bytes) -> bytes:
+    """An AVIF file by libavif with the pictures of another of the same size and channels, its metadata as it was."""
+    block = bytearray(data)
+    for kind in (b"pixi", b"av1C"):
+        for (a, b), (c, d) in zip(properties(data, kind), properties(other, kind), strict=True):
+            block[a:b] = other[c:d]
+    here, there = dict(_extents(data)), dict(_extents(other))
+    at = found(data, b"mdat")[0]
+    del block[at:]
+    for item, (place, offset, size) in here.items():
+        source, (_, start, length) = (other, there[item]) if item in there else (data, (0, offset, size))
+        struct.pack_into(">II", block, place, len(block), length)
+        block += source[start : start + length]
+    struct.pack_into(">I", block, at - 8, len(block) - at + 8)
+    return bytes(block)
+
+
+def _extents(data: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """Each item's number and where its extent is told, begins, and how long it is (iloc as libavif writes it)."""
+    at, _ = found(data, b"meta", b"iloc")
+    version, sizes, count = struct.unpack_from(">B3xHH", data, at)
+    if (version, sizes) != (0, 0x4400):
+        raise ValueError("an iloc box of another kind")
+    for row in range(at + 8, at + 8 + 14 * count, 14):
+        item, _, extents, offset, size = struct.unpack_from(">HHHII", data, row)
+        if extents != 1:
+            raise ValueError("an item in several pieces")
+        yield item, (row + 6, offset, size)

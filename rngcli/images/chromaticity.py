@@ -1,0 +1,62 @@
+"""ICC profiles for colours that a file tells by white, primaries and a curve, as PNG, TIFF and JPEG XL may."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from rngcli.images.spaces import SRGB_CURVE, Curve, Space
+
+XY = tuple[float, float]
+Corners = tuple[XY, XY, XY]
+D65: XY = (0.3127, 0.3290)
+BT709: Corners = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+BT2020: Corners = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+P3: Corners = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+BT709_CURVE = Curve(1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+_SRGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  # at D65
+_NEAR = 0.002
+_STEPS = 1024
+_MADE = slice(24, 36)  # of a profile: when it was made, which would make every output another
+
+
+@lru_cache(maxsize=16)
+def icc_of(white: XY, primaries: Corners, curve: Curve, grey: bool = False) -> bytes:
+    """A display profile by littleCMS; b'' for sRGB, which needs none, and for colours that no display can have."""
+    from imagecodecs import CmsError, cms_profile
+
+    near = np.abs(np.array([white, *primaries]) - [D65, *BT709]).max() < _NEAR
+    levels = np.linspace(0, 1, _STEPS)
+    if (near or grey) and np.abs(curve.linear(levels) - SRGB_CURVE.linear(levels)).max() < 1e-3:
+        return b""
+    if curve == Curve(curve.g):
+        told = {"gamma": curve.g}
+    else:
+        told = {"transferfunction": np.rint(np.clip(curve.linear(levels), 0, 1) * 65535).astype(np.uint16)}
+    corners = [value for x, y in primaries for value in (x, y, 1.0)]
+    try:
+        profile = bytearray(cms_profile("gray" if grey else "rgb", whitepoint=(*white, 1.0), primaries=corners, **told))
+    except CmsError:
+        return b""
+    profile[_MADE] = bytes((7, 232, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0))  # 1 January 2024
+    profile[84:100] = bytes(16)  # and its checksum
+    return bytes(profile)
+
+
+def corners_of(space: Space) -> Corners:
+    """The primaries (CIE xy) of a space as seen at D65; those of a well-known one exactly."""
+    columns = _SRGB_TO_XYZ @ np.array(space.matrix)
+    red, green, blue = ((float(x), float(y)) for x, y in (columns[:2] / columns.sum(axis=0)).T)
+    found = red, green, blue
+    known = (corners for corners in (BT709, BT2020, P3) if np.abs(np.subtract(corners, found)).max() < _NEAR)
+    return next(known, found)
+
+
+def to_srgb(corners: Corners) -> np.ndarray:
+    """The matrix (3, 3) from linear light of primaries, white at D65, to linear sRGB."""
+    if corners == BT709:
+        return np.eye(3)
+    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in corners]).T
+    white = _SRGB_TO_XYZ.sum(axis=1)
+    return np.linalg.solve(_SRGB_TO_XYZ, columns * np.linalg.solve(columns, white))
