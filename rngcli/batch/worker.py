@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import images
+from ..device import is_out_of_memory
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
 from ..inference.pipeline import Pipeline
@@ -74,7 +74,7 @@ def run(
             batch.finish(result)
             yield from batch.outcomes(at_most=AHEAD)
         yield from batch.outcomes(at_most=0)
-    except (RngError, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt):
         batch.close()
         yield from batch.settled()
         raise
@@ -100,6 +100,8 @@ class _Batch:
         self.reading: deque[tuple[Task, Future[_Read | None]]] = deque()
         self.flying: dict[str, tuple[Task, _Read]] = {}
         self.writing: deque[Future[Outcome]] = deque()
+        self.short: set[str] = set()  # pictures for which there was no memory
+        self.again: deque[Task] = deque()  # those of them that are tried once more, when the others are done
 
     def close(self) -> None:
         """Let writes that have begun end, and begin no other."""
@@ -110,9 +112,12 @@ class _Batch:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
         remaining = iter(tasks)
         self._read_ahead(islice(remaining, AHEAD))
-        while self.reading:
+        while self.reading or self.again:
+            if not self.reading:
+                self._read_ahead([self.again.popleft()])
             task, future = self.reading.popleft()
-            self._read_ahead(islice(remaining, 1))
+            # Where memory runs short, the next picture is read when it is needed, and not before.
+            self._read_ahead(islice(remaining, 1 if not self.short or not self.reading else 0))
             if error := future.exception():
                 self._unreadable(task, error)
                 continue
@@ -130,6 +135,10 @@ class _Batch:
         self.reading.extend((task, self.readers.submit(self._read, task)) for task in tasks)
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
+        if is_out_of_memory(error) and task.name not in self.short:
+            self.short.add(task.name)  # what now is in memory may be gone by then
+            self.again.append(task)
+            return
         outcome = Outcome(task, _told(error))
         self.writing.append(_settled(outcome))
         self._end_at(outcome)
@@ -279,6 +288,10 @@ def _told(error: BaseException) -> RngError:
     """Any failure of one picture as an error that a person can read: a defect of rng must not stop a batch either."""
     if isinstance(error, RngError):
         return error
+    if is_out_of_memory(error):
+        return _too_large()
+    if isinstance(error, OSError) and error.strerror:
+        return PictureError(f"{error.filename or 'the file'}: {error.strerror}", "check its name and its rights")
     told = PictureError(f"unexpected {type(error).__name__}: {error}", "please report it")
     told.__cause__ = error
     return told
@@ -293,9 +306,10 @@ def _settled(outcome: Outcome) -> Future[Outcome]:
 def denoise_within_memory(
     jobs: Iterable[engine.Job], pipeline: Pipeline, request: Request, on_step: Callable[[int], None] | None = None
 ) -> Iterator[engine.Result]:
-    """`engine.denoise`, taken up again with half the capacity where the device's memory runs out.
+    """`engine.denoise`, taken up again with half the capacity where memory runs out, and then without the largest.
 
-    Raises EnvironmentFault where not even one tile fits.
+    A picture that is too large for the memory comes back as a Result with its error. Raises EnvironmentFault where not
+    even one tile fits.
     """
     begun: dict[str, engine.Job] = {}
     drawn = _remembering(jobs, begun)
@@ -305,10 +319,29 @@ def denoise_within_memory(
                 del begun[result.key]
                 yield result
             return
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if pipeline.capacity == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            halve = pipeline.capacity > 1
+            largest = None if halve else _largest(begun.values(), pipeline.frame)
+            if not halve and not largest:
                 raise EnvironmentFault("not even one tile fits into memory", "close other programs") from error
-        pipeline = pipeline.halved()  # outside the except block, which would keep the failed tensors alive
+        # Outside the except block, which would keep the failed tensors alive.
+        if halve:
+            pipeline = pipeline.halved()
+        elif largest:
+            del begun[largest.key]
+            yield engine.Result(largest.key, largest.pixels, np.zeros((0, 0), np.int32), 0.0, _too_large())
+
+
+def _largest(jobs: Iterable[engine.Job], frame: Frame) -> engine.Job | None:
+    """The largest picture of more than one tile; None where memory does not suffice even for single ones."""
+    larger = [job for job in jobs if max(job.pixels.shape[:2]) > frame.tile]
+    return max(larger, key=lambda job: job.pixels.size, default=None)
+
+
+def _too_large() -> PictureError:
+    return PictureError("the picture needs more memory than there is", "close other programs, or do it elsewhere")
 
 
 def _remembering(jobs: Iterable[engine.Job], begun: dict[str, engine.Job]) -> Iterator[engine.Job]:

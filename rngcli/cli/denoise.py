@@ -19,6 +19,7 @@ from . import completion
 from .operands import Operands
 from .options import (
     DEFAULT_MODEL,
+    MOST_STEPS,
     OUTPUT,
     PROCESS,
     REPORT,
@@ -30,6 +31,7 @@ from .options import (
     Precision,
     Quiet,
     Seed,
+    finite,
 )
 from .stdio import run_piped
 
@@ -64,7 +66,11 @@ def denoise(
     max_steps: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="At most N evaluations of the generator a tile.", rich_help_panel=PROCESS
+            metavar="N",
+            min=0,
+            max=MOST_STEPS,
+            help="At most N evaluations of the generator a tile.",
+            rich_help_panel=PROCESS,
         ),
     ] = 100,
     steps: Annotated[
@@ -73,7 +79,12 @@ def denoise(
     detail: Annotated[
         float,
         typer.Option(
-            metavar="0..1", min=0, max=1, help="Share of the generated detail; 0: none.", rich_help_panel=PROCESS
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the generated detail; 0: none.",
+            rich_help_panel=PROCESS,
         ),
     ] = 1.0,
     seed: Seed = 0,
@@ -167,7 +178,9 @@ def denoise(
 
         from ..batch.run import Batch, BatchOptions
         from ..batch.worker import FileOptions
+        from ..device import heed_cpu_quota
 
+        heed_cpu_quota()
         read, write = ReadOptions(max_pixels, raw_bright), WriteOptions(quality, strip_metadata)
         files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
         request = _request(max_steps, steps, detail, seed)
@@ -200,8 +213,8 @@ def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
 
     if steps == "auto":
         return Request(max_steps, None, detail, seed)
-    if not steps.isdecimal():
-        raise UsageError(f"--steps {steps!r} is neither auto nor a number", "give auto, or a number from 0 on")
+    if not steps.isdecimal() or int(steps) > MOST_STEPS:
+        raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
     return Request(max_steps, int(steps), detail, seed)
 
 
