@@ -1,16 +1,29 @@
 """DiffPIR's process: half-quadratic splitting as in the paper, and the traps of its authors' code."""
 
+import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
+from rngcli.cli.commands import app
 from rngcli.diffusion import kernels
 from rngcli.diffusion.hqs import HalfQuadraticSplitting, HQSSpec
-from rngcli.diffusion.operators import Blur, Identity, Seen
-from rngcli.errors import ModelError
+from rngcli.diffusion.operators import TAPER, Blur, Decimate, Identity, Mask, Seen, interpolated
+from rngcli.errors import ModelError, UsageError
+from rngcli.inference.engine import Job
+from rngcli.inference.engine import denoise as run_engine
+from rngcli.inference.pipeline import Pipeline
+from rngcli.methods import diffpir, open_method
+from rngcli.methods.contract import STATE, Request, Step
+from rngcli.methods.diffpir import frame_of
+from rngcli.models.bundle import save
 from rngcli.nets.contrast import KNOWN, denoise
+from tests.tiny import identity_bundle, random_bundle
 
 
 def sampled(process, predict, first, steps, seed=0):
@@ -170,3 +183,237 @@ def test_each_tile_has_a_contrast_of_its_own():
     z, sigma = torch.randn(3, 3, 8, 8), torch.tensor([0.05, 0.5, 2.0])
     apart = [denoise(torch.tanh, z[i : i + 1], sigma[i : i + 1]) for i in range(3)]
     assert torch.equal(denoise(torch.tanh, z, sigma), torch.cat(apart))
+
+
+# --- the method --------------------------------------------------------------------------------------------------
+
+OPERATORS = {
+    "identity": Identity(),
+    "mask": Mask(),
+    "blur": Blur(kernels.gaussian(1.6)),
+    "far": Blur(kernels.motion(110, 20)),
+    "x2": Decimate(kernels.gaussian(1.0), 2),
+    "x3": Decimate(kernels.gaussian(1.5), 3),
+    "x4": Decimate(kernels.gaussian(2.0), 4),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+def test_a_frame_exceeds_what_its_operator_reaches(operator):
+    frame = frame_of(operator)
+    assert frame.context >= operator.margin + (2 * TAPER if operator.margin else 0)
+    assert frame.scale * frame.wide % 16 == 0, "the network would pad"
+    assert 240 <= frame.scale * frame.tile <= 256
+    assert 0 < 2 * frame.discard < frame.overlap
+
+
+def blocks(height, width, side=9):
+    rng = np.random.default_rng(0)
+    coarse = rng.random((-(-height // side), -(-width // side), 3), np.float32)
+    return (0.2 + 0.6 * coarse).repeat(side, 0).repeat(side, 1)[:height, :width]
+
+
+def seen_by(operator, picture, sigma=0.0):
+    """What an operator and noise leave of a picture (H, W, 3)."""
+    y = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    pixels = operator.apply(y) if isinstance(operator, Decimate) else y
+    return (pixels + sigma * torch.randn(pixels.shape))[0].permute(1, 2, 0).numpy()
+
+
+def restored(operator, pixels, valid=None, bundle=None, capacity=1, **request):
+    pipeline = Pipeline(bundle or identity_bundle(), "cpu", "fp32", capacity, "diffpir", operator)
+    (result,) = run_engine([Job("a", pixels, valid)], pipeline, Request(**request))
+    return result
+
+
+@pytest.mark.parametrize("name", ["blur", "x2", "x3", "x4"])
+def test_what_is_restored_is_nearer_than_what_was_seen(name):
+    """Even by a denoiser that removes nothing: the measurement alone tells much."""
+    operator, picture = OPERATORS[name], blocks(120, 96, 12)
+    pixels = seen_by(operator, picture, 0.002)
+    result = restored(operator, pixels, sigma=0.002)
+    assert result.pixels.shape == picture.shape
+    assert result.steps.tolist() == [[20]]
+    plain = interpolated(torch.from_numpy(pixels).permute(2, 0, 1)[None], operator.scale)[0].permute(1, 2, 0).numpy()
+    assert ((result.pixels - picture) ** 2).mean() < 0.8 * ((plain - picture) ** 2).mean()
+
+
+def test_measured_pixels_stay_and_holes_are_filled():
+    picture = blocks(60, 70)
+    valid = np.random.default_rng(1).random(picture.shape[:2]) > 0.4
+    result = restored(Mask(), picture * valid[..., None], valid, sigma=0.0)
+    assert np.abs(result.pixels - picture)[valid].max() < 1e-6
+    hole = (result.pixels - picture)[~valid]
+    assert (hole**2).mean() < 0.1 * (picture[~valid] ** 2).mean()
+
+
+@pytest.mark.parametrize("name", ["identity", "blur", "x2"])
+def test_neighbours_and_batches_change_nothing_that_can_be_seen(name):
+    operator = OPERATORS[name]
+    pixels = seen_by(operator, blocks(300, 420), 0.05)
+    one, many = (restored(operator, pixels, bundle=random_bundle(), capacity=n, steps=3).pixels for n in (1, 3))
+    assert np.abs(one - many).max() < 0.5 / 255
+
+
+@pytest.mark.parametrize("name", ["blur", "x2", "mask"])
+def test_no_tile_knows_where_the_grid_lies(name, monkeypatch):
+    operator, valid = OPERATORS[name], None
+    pixels = seen_by(operator, blocks(320, 320), 0.02)
+    if name == "mask":
+        valid = np.random.default_rng(1).random(pixels.shape[:2]) > 0.4
+    usual = restored(operator, pixels, valid, sigma=0.02).pixels
+    monkeypatch.setitem(diffpir._TILES, operator.scale, 96)
+    other = restored(operator, pixels, valid, sigma=0.02).pixels
+    assert np.abs(usual - other).mean() < 0.1 / 255
+    assert np.abs(usual - other).max() < 2 / 255
+
+
+def test_one_seed_one_picture():
+    pixels = seen_by(OPERATORS["blur"], blocks(40, 40), 0.02)
+    first, again, other = (restored(OPERATORS["blur"], pixels, seed=seed, steps=4).pixels for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_in_a_batch_of_mixed_levels_it_equals_its_tiles_one_by_one():
+    method = open_method(random_bundle(), "diffpir", operator=OPERATORS["x2"])
+    wide = method.frame.wide
+    sigma = torch.tensor([0.0, 0.02, 0.3])
+    held, plans = method.start(Seen(torch.rand(3, 3, wide, wide), torch.ones(3, 1, wide, wide), sigma), Request())
+    assert [len(plan) for plan in plans] == [20, 20, 20]
+    assert plans[2][0] == pytest.approx(0.3), "no less noise than the measurement has"
+    noise = torch.randn(3, 3, 2 * wide, 2 * wide)
+    held[STATE] = method.begin(held, torch.tensor([0.4, 0.2, 0.3]), noise)
+    step = Step(torch.tensor([0.4, 0.1, 0.02]), torch.tensor([0.3, 0.05, 0.0]), noise)
+    together = method.step(held, step)
+    for i in range(3):
+        one = {key: value[i : i + 1] for key, value in held.items()}
+        alone = method.step(one, Step(*(part[i : i + 1] for part in (step.now, step.after, step.noise))))
+        torch.testing.assert_close(alone, together[i : i + 1], atol=1e-4, rtol=0)
+
+
+def test_a_picture_without_noise_is_denoised_in_one_evaluation():
+    result = restored(Identity(), blocks(40, 40), sigma=0.0)
+    assert result.steps.tolist() == [[1]]
+    np.testing.assert_allclose(result.pixels, blocks(40, 40), atol=1e-5)
+
+
+def test_the_noise_is_estimated_where_nobody_says_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(diffpir.DiffPIR, "_plan", lambda self, sigma, steps: asked.append(sigma) or ())
+    noisy = np.float32(0.5 + 0.1 * np.random.default_rng(0).standard_normal((200, 200, 3)))
+    restored(Identity(), noisy)
+    restored(Identity(), noisy, sigma=0.3)
+    assert asked == [pytest.approx(0.1, rel=0.05), pytest.approx(0.3)]
+
+
+# --- the commands ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rng(tmp_path):
+    """`rng …` on the folder `in`, with a network that returns its input."""
+    save(identity_bundle(), tmp_path / "identity.safetensors")
+    (tmp_path / "in").mkdir()
+
+    def invoke(*arguments, out="out"):
+        model = ["--model", str(tmp_path / "identity.safetensors"), "--device", "cpu", "--precision", "fp32"]
+        places = [str(tmp_path / "in"), str(tmp_path / out)]
+        return CliRunner().invoke(app, [*arguments[:2], *places, *model, *arguments[2:]])
+
+    invoke.root = tmp_path
+    return invoke
+
+
+def write(path, pixels):
+    Image.fromarray(np.uint8(np.rint(255 * pixels.clip(0, 1)))).save(path)
+
+
+def read(path):
+    return np.asarray(Image.open(path), np.float32) / 255
+
+
+def test_deblur_by_a_name_and_by_a_picture_of_the_kernel(rng):
+    picture, kernel = blocks(60, 80), kernels.motion(7, 0)
+    write(rng.root / "in" / "a.png", seen_by(Blur(kernel), picture))
+    write(rng.root / "kernel.png", (kernel / kernel.max()).numpy())
+    done = rng("restore", "deblur", "--kernel", "motion:7,0", "--sigma", "1")
+    assert done.exit_code == 0, done.output
+    assert rng("restore", "deblur", "--kernel", str(rng.root / "kernel.png"), "--sigma", "1", out="two").exit_code == 0
+    named, drawn = read(rng.root / "out" / "a.png"), read(rng.root / "two" / "a.png")
+    assert ((named - picture) ** 2).mean() < 0.5 * ((read(rng.root / "in" / "a.png") - picture) ** 2).mean()
+    assert np.abs(named - drawn).max() < 4 / 255
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_upscale_keeps_alpha_and_makes_the_picture_larger(rng, scale):
+    pixels = np.dstack([blocks(20, 30), np.full((20, 30), 0.6)])
+    write(rng.root / "in" / "a.png", pixels)
+    done = rng("restore", "upscale", "--scale", str(scale), "--max-steps", "3", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[0])["steps"] == 3
+    large = read(rng.root / "out" / "a.png")
+    assert large.shape == (20 * scale, 30 * scale, 4)
+    assert large[..., 3] == pytest.approx(0.6, abs=0.01)
+
+
+def test_inpaint_goes_by_masks_and_one_that_is_missing_stops_no_other(rng):
+    picture, masks = blocks(40, 50), rng.root / "masks"
+    masks.mkdir()
+    hole = np.zeros((40, 50), np.float32)
+    hole[10:14, 20:30] = 1
+    for name in ("a.png", "b.png", "c.png"):
+        write(rng.root / "in" / name, picture * (1 - hole[..., None]))
+    write(masks / "a.png", hole)
+    write(masks / "c.png", hole[:30])
+    done = rng("restore", "inpaint", "--mask", str(masks))
+    assert done.exit_code == 1
+    assert "no mask" in done.stderr
+    assert "50×30" in done.stderr
+    found = read(rng.root / "out" / "a.png")
+    assert np.abs(found - picture)[hole == 0].max() < 0.6 / 255
+    assert np.abs(found - picture)[hole > 0].mean() < 0.5 * picture[hole > 0].mean()
+    assert not (rng.root / "out" / "b.png").exists()
+
+
+def test_a_second_run_skips_what_is_done_until_mask_or_kernel_change(rng):
+    write(rng.root / "in" / "a.png", blocks(30, 30))
+    write(rng.root / "mask.png", np.eye(30, dtype=np.float32))
+    inpaint = ("restore", "inpaint", "--mask", str(rng.root / "mask.png"), "--max-steps", "1", "--json")
+    deblur = ("restore", "deblur", "--max-steps", "1", "--json", "--kernel")
+
+    def done(*command):
+        return json.loads(rng(*command, out=command[1]).stdout.splitlines()[-1])["summary"]["done"]
+
+    assert [done(*inpaint), done(*inpaint)] == [1, 0]
+    write(rng.root / "mask.png", np.eye(30, dtype=np.float32)[::-1])
+    assert done(*inpaint) == 1
+    assert [done(*deblur, kernel) for kernel in ("gaussian:1", "gaussian:1", "gaussian:2")] == [1, 0, 1]
+
+
+def test_what_cannot_be_meant_is_refused(rng):
+    write(rng.root / "in" / "a.png", blocks(30, 30))
+    for words, command in {
+        "no blur kernel": ("restore", "deblur", "--kernel", "box:3"),
+        "reaches": ("restore", "deblur", "--kernel", "gaussian:20"),
+        "there is no mask": ("restore", "inpaint", "--mask", "nowhere"),
+        "neither auto nor a noise level": ("denoise", "--method", "--sigma", "much"),
+        "rng has no option --sigma": ("denoise", "--method", "--sigma", "3"),
+    }.items():
+        if command[0] == "denoise":
+            places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "identity.safetensors")]
+            refused = CliRunner().invoke(app, ["denoise", *places, "--device", "cpu", "--detail", "0", *command[2:]])
+        else:
+            refused = rng(*command)
+        assert isinstance(refused.exception, UsageError), refused.output
+        assert words in str(refused.exception)
+    assert not list(rng.root.glob("out/*.png"))
+
+
+def test_denoise_by_diffpir(rng):
+    write(rng.root / "in" / "a.png", blocks(30, 30))
+    places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "identity.safetensors")]
+    options = ["--method", "diffpir", "--sigma", "10", "--device", "cpu", "--json"]
+    done = CliRunner().invoke(app, ["denoise", *places, *options])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[0])["steps"] == 5

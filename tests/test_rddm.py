@@ -1,21 +1,25 @@
 """RDDM's process: the paper's equations, its kinship with DDPM and DDIM, and the traps of its authors' code."""
 
+import json
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
-from rngcli.diffusion.rddm import (
-    Point,
-    Ramp,
-    RDDMSpec,
-    ResidualDenoisingDiffusion,
-    from_ddpm,
-    to_ddpm,
-    walk,
-)
-from rngcli.errors import ModelError
+from rngcli.cli.commands import app
+from rngcli.diffusion.operators import Mask, Seen
+from rngcli.diffusion.rddm import Point, Ramp, RDDMSpec, ResidualDenoisingDiffusion, from_ddpm, to_ddpm, walk
+from rngcli.errors import ModelError, UsageError
+from rngcli.inference.engine import Job, denoise
+from rngcli.inference.pipeline import Pipeline
+from rngcli.methods import methods_of, open_method
+from rngcli.methods.contract import STATE, Request, Step
+from rngcli.models.bundle import load, save
+from tests.tiny import random_bundle
 
 PAPER = RDDMSpec(Ramp(1, falling=True), Ramp(1), variance=0.25)
 SPECS = {
@@ -268,3 +272,81 @@ def test_impossible_schedules_are_refused():
         Ramp(-1)
     with pytest.raises(ModelError, match="schedule"):
         Ramp(first=0.6, last=0.5)
+
+
+# --- the method --------------------------------------------------------------------------------------------------
+
+
+def square(picture=0, size=288):
+    torch.manual_seed(picture)
+    return torch.rand(1, 3, size, size)
+
+
+def test_the_method_is_the_one_view_walk():
+    """I' = ŷ + (τ'/τ)(I − ŷ) from I = x down to 0, five evaluations in all."""
+    bundle = random_bundle()
+    net, x = bundle.networks["nafnet"], square()
+    state = x
+    for i in range(5):
+        estimate = net(state)
+        state = estimate + (4 - i) / (5 - i) * (state - estimate)
+    method = open_method(bundle, "rddm")
+    held, (plan,) = method.start(Seen(x, torch.ones(1, 1, 288, 288), torch.tensor([math.nan])), Request())
+    levels = [torch.tensor([u]) for u in (*plan, method.end)]
+    held[STATE] = method.begin(held, levels[0], torch.zeros_like(x))
+    for now, after in pairwise(levels):
+        held[STATE] = method.step(held, Step(now, after, torch.zeros_like(x)))
+    base, generated = method.finish(held)
+    torch.testing.assert_close(base, net(x))
+    torch.testing.assert_close(base + method.unit * generated, state, atol=1e-5, rtol=0)
+
+
+def test_the_method_in_a_batch_of_mixed_levels_equals_its_tiles_one_by_one():
+    method = open_method(random_bundle(), "rddm")
+    seen = Seen(torch.rand(3, 3, 288, 288), torch.ones(3, 1, 288, 288), torch.full((3,), math.nan))
+    held, _ = method.start(seen, Request())
+    held[STATE] = torch.rand(3, 3, 288, 288)
+    step = Step(torch.tensor([0.8, 0.4, 0.2]), torch.tensor([0.6, 0.2, 0.0]), torch.zeros(3, 3, 288, 288))
+    together = method.step(held, step)
+    for i in range(3):
+        one = {key: value[i : i + 1] for key, value in held.items()}
+        alone = method.step(one, Step(step.now[i : i + 1], step.after[i : i + 1], step.noise[i : i + 1]))
+        torch.testing.assert_close(alone, together[i : i + 1], atol=1e-5, rtol=0)
+
+
+def walked(bundle, **request):
+    """(pixels, evaluations after the reconstruction) of a small picture, by the engine."""
+    pipeline = Pipeline(bundle, "cpu", "fp32", 1, method="rddm")
+    (result,) = denoise([Job("a", square(1, 40)[0].permute(1, 2, 0).numpy())], pipeline, Request(**request))
+    return result.pixels, result.steps.item()
+
+
+def test_steps_and_detail_are_the_users():
+    bundle = random_bundle()
+    reconstruction, none = walked(bundle, detail=0)
+    assert none == 0
+    for request, steps in (({}, 4), ({"max_steps": 2}, 2), ({"steps": 9}, 9), ({"steps": 9, "max_steps": 3}, 3)):
+        assert walked(bundle, **request)[1] == steps
+    assert np.array_equal(walked(bundle, max_steps=0)[0], reconstruction)
+    whole, half = walked(bundle)[0], walked(bundle, detail=0.5)[0]
+    assert np.abs(whole - reconstruction).max() > 0.01
+    unclipped = (abs(whole - 0.5) < 0.5) & (abs(reconstruction - 0.5) < 0.5)
+    np.testing.assert_allclose(half[unclipped], ((whole + reconstruction) / 2)[unclipped], atol=1e-5)
+
+
+def test_a_bundle_with_a_reconstruction_has_the_method():
+    assert list(methods_of(random_bundle())) == ["rng", "rddm", "diffpir"]
+    assert {"rng", "rddm", "diffpir"} <= set(methods_of(load("rng-s")))
+    with pytest.raises(UsageError, match="takes noise away"):
+        open_method(random_bundle(), "rddm", operator=Mask())
+
+
+def test_the_command_walks(tmp_path):
+    save(random_bundle(), tmp_path / "tiny.safetensors")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    arguments = [str(tmp_path / name) for name in ("a.png", "out.png")]
+    options = ["--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--max-steps", "2", "--json"]
+    done = CliRunner().invoke(app, ["denoise", *arguments, "--method", "rddm", *options])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[0])["steps"] == 2
+    assert Image.open(tmp_path / "out.png").size == (30, 40)

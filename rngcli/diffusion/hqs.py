@@ -41,7 +41,7 @@ class HalfQuadraticSplitting:
         self.spec = spec
 
     def levels(self, evaluations: int) -> tuple[float, ...]:
-        """Levels to visit, noisiest first, evenly spaced in log σ from `start` to `last`; `start` alone if they meet."""
+        """Levels to visit, noisiest first, evenly spaced in log σ from `start` to `last`; one where these are equal."""
         if self.spec.last == self.spec.start:
             evaluations = min(evaluations, 1)
         ratio = (self.spec.last / self.spec.start) ** (1 / max(evaluations - 1, 1))
