@@ -21,9 +21,11 @@ from rngcli.inference.pipeline import Pipeline
 from rngcli.methods import diffpir, open_method
 from rngcli.methods.contract import STATE, Request, Step
 from rngcli.methods.diffpir import frame_of
+from rngcli.methods.rng import RnGParts
 from rngcli.models.bundle import save
 from rngcli.nets.contrast import KNOWN, denoise
-from tests.tiny import identity_bundle, random_bundle
+from rngcli.nets.nafnet import NAFNet, NAFNetSpec
+from tests.tiny import random_bundle
 
 
 def sampled(process, predict, first, steps, seed=0):
@@ -207,6 +209,26 @@ def test_a_frame_exceeds_what_its_operator_reaches(operator):
     assert 0 < 2 * frame.discard < frame.overlap
 
 
+def smoothing_bundle():
+    """A denoiser of a kind: a network that answers each pixel's mean over 3×3, twice."""
+    net = NAFNet(NAFNetSpec(8, (1,), 1, (1,)))
+    with torch.no_grad():
+        for layer in (net.intro, net.ending, *net.ups[0]):
+            for parameter in layer.parameters():
+                parameter.zero_()
+        for c in range(3):
+            net.intro.weight[c, c] = net.ending.weight[c, c] = 1 / 9
+            net.intro.weight[3 + c, c, 1, 1] = 1  # the picture itself, and away with it: a NAFNet answers a correction
+            net.ending.weight[c, 3 + c, 1, 1] = -1
+    return RnGParts(net.eval().requires_grad_(False)).bundle()
+
+
+def test_the_denoiser_of_these_tests_smooths():
+    x = torch.rand(1, 3, 32, 32)
+    net = smoothing_bundle().networks["nafnet"]
+    torch.testing.assert_close(net(x)[..., 2:-2, 2:-2], F.avg_pool2d(F.avg_pool2d(x, 3, 1), 3, 1))
+
+
 def blocks(height, width, side=9):
     rng = np.random.default_rng(0)
     coarse = rng.random((-(-height // side), -(-width // side), 3), np.float32)
@@ -221,21 +243,25 @@ def seen_by(operator, picture, sigma=0.0):
 
 
 def restored(operator, pixels, valid=None, bundle=None, capacity=1, **request):
-    pipeline = Pipeline(bundle or identity_bundle(), "cpu", "fp32", capacity, "diffpir", operator)
+    pipeline = Pipeline(bundle or smoothing_bundle(), "cpu", "fp32", capacity, "diffpir", operator)
     (result,) = run_engine([Job("a", pixels, valid)], pipeline, Request(**request))
     return result
 
 
 @pytest.mark.parametrize("name", ["blur", "x2", "x3", "x4"])
-def test_what_is_restored_is_nearer_than_what_was_seen(name):
-    """Even by a denoiser that removes nothing: the measurement alone tells much."""
-    operator, picture = OPERATORS[name], blocks(120, 96, 12)
-    pixels = seen_by(operator, picture, 0.002)
-    result = restored(operator, pixels, sigma=0.002)
+def test_what_is_restored_would_be_seen_as_it_was(name):
+    """Whatever the denoiser thinks: the measurement is met, pixel by pixel, at the right places."""
+    operator, picture, inside = OPERATORS[name], blocks(192, 144, 12), slice(8, -8)
+    pixels = seen_by(operator, picture, 0.004)
+    result = restored(operator, pixels, sigma=0.004, max_steps=4)
     assert result.pixels.shape == picture.shape
-    assert result.steps.tolist() == [[20]]
+    assert result.steps.tolist() == [[4]]
+
+    def misfit(restored):
+        return np.sqrt(((seen_by(operator, restored) - pixels)[inside, inside] ** 2).mean())
+
     plain = interpolated(torch.from_numpy(pixels).permute(2, 0, 1)[None], operator.scale)[0].permute(1, 2, 0).numpy()
-    assert ((result.pixels - picture) ** 2).mean() < 0.8 * ((plain - picture) ** 2).mean()
+    assert misfit(result.pixels) < 0.5 * misfit(plain)
 
 
 def test_measured_pixels_stay_and_holes_are_filled():
@@ -250,22 +276,22 @@ def test_measured_pixels_stay_and_holes_are_filled():
 @pytest.mark.parametrize("name", ["identity", "blur", "x2"])
 def test_neighbours_and_batches_change_nothing_that_can_be_seen(name):
     operator = OPERATORS[name]
-    pixels = seen_by(operator, blocks(300, 420), 0.05)
-    one, many = (restored(operator, pixels, bundle=random_bundle(), capacity=n, steps=3).pixels for n in (1, 3))
+    pixels = seen_by(operator, blocks(264, 264), 0.05)
+    one, many = (restored(operator, pixels, bundle=random_bundle(), capacity=n, steps=2).pixels for n in (1, 3))
     assert np.abs(one - many).max() < 0.5 / 255
 
 
 @pytest.mark.parametrize("name", ["blur", "x2", "mask"])
 def test_no_tile_knows_where_the_grid_lies(name, monkeypatch):
     operator, valid = OPERATORS[name], None
-    pixels = seen_by(operator, blocks(320, 320), 0.02)
+    pixels = seen_by(operator, blocks(288, 264), 0.02)
     if name == "mask":
         valid = np.random.default_rng(1).random(pixels.shape[:2]) > 0.4
-    usual = restored(operator, pixels, valid, sigma=0.02).pixels
-    monkeypatch.setitem(diffpir._TILES, operator.scale, 96)
-    other = restored(operator, pixels, valid, sigma=0.02).pixels
+    usual = restored(operator, pixels, valid, sigma=0.02, steps=3).pixels
+    monkeypatch.setitem(diffpir._TILES, operator.scale, 128 // operator.scale)
+    other = restored(operator, pixels, valid, sigma=0.02, steps=3).pixels
     assert np.abs(usual - other).mean() < 0.1 / 255
-    assert np.abs(usual - other).max() < 2 / 255
+    assert np.abs(usual - other).max() < 8 / 255
 
 
 def test_one_seed_one_picture():
@@ -278,12 +304,12 @@ def test_one_seed_one_picture():
 def test_in_a_batch_of_mixed_levels_it_equals_its_tiles_one_by_one():
     method = open_method(random_bundle(), "diffpir", operator=OPERATORS["x2"])
     wide = method.frame.wide
-    sigma = torch.tensor([0.0, 0.02, 0.3])
+    sigma = torch.tensor([0.0, 0.02, 0.5])
     held, plans = method.start(Seen(torch.rand(3, 3, wide, wide), torch.ones(3, 1, wide, wide), sigma), Request())
     assert [len(plan) for plan in plans] == [20, 20, 20]
-    assert plans[2][0] == pytest.approx(0.3), "no less noise than the measurement has"
+    assert plans[2][0] == pytest.approx(0.5), "no less noise than the measurement has"
     noise = torch.randn(3, 3, 2 * wide, 2 * wide)
-    held[STATE] = method.begin(held, torch.tensor([0.4, 0.2, 0.3]), noise)
+    held[STATE] = method.begin(held, torch.tensor([0.4, 0.2, 0.5]), noise)
     step = Step(torch.tensor([0.4, 0.1, 0.02]), torch.tensor([0.3, 0.05, 0.0]), noise)
     together = method.step(held, step)
     for i in range(3):
@@ -295,7 +321,7 @@ def test_in_a_batch_of_mixed_levels_it_equals_its_tiles_one_by_one():
 def test_a_picture_without_noise_is_denoised_in_one_evaluation():
     result = restored(Identity(), blocks(40, 40), sigma=0.0)
     assert result.steps.tolist() == [[1]]
-    np.testing.assert_allclose(result.pixels, blocks(40, 40), atol=1e-5)
+    assert np.abs(result.pixels - blocks(40, 40)).max() < 1e-6
 
 
 def test_the_noise_is_estimated_where_nobody_says_it(monkeypatch):
@@ -312,12 +338,12 @@ def test_the_noise_is_estimated_where_nobody_says_it(monkeypatch):
 
 @pytest.fixture
 def rng(tmp_path):
-    """`rng …` on the folder `in`, with a network that returns its input."""
-    save(identity_bundle(), tmp_path / "identity.safetensors")
+    """`rng …` on the folder `in`, with a network that smooths."""
+    save(smoothing_bundle(), tmp_path / "tiny.safetensors")
     (tmp_path / "in").mkdir()
 
     def invoke(*arguments, out="out"):
-        model = ["--model", str(tmp_path / "identity.safetensors"), "--device", "cpu", "--precision", "fp32"]
+        model = ["--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32"]
         places = [str(tmp_path / "in"), str(tmp_path / out)]
         return CliRunner().invoke(app, [*arguments[:2], *places, *model, *arguments[2:]])
 
@@ -337,11 +363,12 @@ def test_deblur_by_a_name_and_by_a_picture_of_the_kernel(rng):
     picture, kernel = blocks(60, 80), kernels.motion(7, 0)
     write(rng.root / "in" / "a.png", seen_by(Blur(kernel), picture))
     write(rng.root / "kernel.png", (kernel / kernel.max()).numpy())
-    done = rng("restore", "deblur", "--kernel", "motion:7,0", "--sigma", "1")
+    done = rng("restore", "deblur", "--kernel", "motion:7,0", "--max-steps", "8")
     assert done.exit_code == 0, done.output
-    assert rng("restore", "deblur", "--kernel", str(rng.root / "kernel.png"), "--sigma", "1", out="two").exit_code == 0
+    done = rng("restore", "deblur", "--kernel", str(rng.root / "kernel.png"), "--max-steps", "8", out="two")
+    assert done.exit_code == 0, done.output
     named, drawn = read(rng.root / "out" / "a.png"), read(rng.root / "two" / "a.png")
-    assert ((named - picture) ** 2).mean() < 0.5 * ((read(rng.root / "in" / "a.png") - picture) ** 2).mean()
+    assert ((named - picture) ** 2).mean() < 0.7 * ((read(rng.root / "in" / "a.png") - picture) ** 2).mean()
     assert np.abs(named - drawn).max() < 4 / 255
 
 
@@ -401,7 +428,7 @@ def test_what_cannot_be_meant_is_refused(rng):
         "rng has no option --sigma": ("denoise", "--method", "--sigma", "3"),
     }.items():
         if command[0] == "denoise":
-            places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "identity.safetensors")]
+            places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "tiny.safetensors")]
             refused = CliRunner().invoke(app, ["denoise", *places, "--device", "cpu", "--detail", "0", *command[2:]])
         else:
             refused = rng(*command)
@@ -412,7 +439,7 @@ def test_what_cannot_be_meant_is_refused(rng):
 
 def test_denoise_by_diffpir(rng):
     write(rng.root / "in" / "a.png", blocks(30, 30))
-    places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "identity.safetensors")]
+    places = [str(rng.root / "in"), str(rng.root / "out"), "--model", str(rng.root / "tiny.safetensors")]
     options = ["--method", "diffpir", "--sigma", "10", "--device", "cpu", "--json"]
     done = CliRunner().invoke(app, ["denoise", *places, *options])
     assert done.exit_code == 0, done.output
