@@ -11,17 +11,20 @@ from typer.testing import CliRunner
 from rngcli.cli import app
 from rngcli.data.crops import Batches, Photographs
 from rngcli.data.degrade import DegradeSpec
-from rngcli.errors import UsageError
-from rngcli.evaluation.ablation.findings import Difference, findings
+from rngcli.errors import Interrupted, UsageError
+from rngcli.evaluation.ablation.ablation import Ablation
+from rngcli.evaluation.ablation.findings import findings, verdict
 from rngcli.evaluation.ablation.joint import Joint
-from rngcli.evaluation.ablation.ledger import Result
-from rngcli.evaluation.ablation.measuring import Score
+from rngcli.evaluation.ablation.ledger import RowResult
+from rngcli.evaluation.ablation.patch_scores import PatchScores
 from rngcli.evaluation.ablation.rows import FULL, PAPER, PARTS, PROCESS, SHARES, VARIANTS
-from rngcli.evaluation.ablation.run import Ablation, Effort
+from rngcli.evaluation.ablation.trainings import Effort
+from rngcli.evaluation.paired import PairedDifference
 from rngcli.methods.rng import rng_of, weights_hash, with_rng
 from rngcli.nets.unet import UNetSpec
 from rngcli.training.stages.controller import ladder
-from rngcli.training.stages.generate import Generate, Reconstruct
+from rngcli.training.stages.generate import Generate
+from rngcli.training.stages.reconstruct import Reconstruct
 from tests.tiny import NAF, clouds, random_bundle, random_lpips
 
 PART = {part.key: part for part in PARTS}
@@ -86,13 +89,13 @@ def test_wrong_options_are_said_before_anything_is_trained(folder, tmp_path):
 
 def test_an_interrupted_training_goes_on(batches, tmp_path, monkeypatch):
     effort = Effort(steps=4, patches=2)
-    whole = Ablation(tmp_path / "whole", batches, effort, None).train(PAPER)
+    whole = Ablation(tmp_path / "whole", batches, effort, None).trainings.of(PAPER)
     step = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", _failing(step, after=6))
-    with pytest.raises(KeyboardInterrupt):
-        Ablation(tmp_path / "cut", batches, effort, None).train(PAPER)
+    with pytest.raises(Interrupted):
+        Ablation(tmp_path / "cut", batches, effort, None).trainings.of(PAPER)
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    resumed = Ablation(tmp_path / "cut", batches, effort, None).train(PAPER)
+    resumed = Ablation(tmp_path / "cut", batches, effort, None).trainings.of(PAPER)
     assert resumed.steps == whole.steps == (4, 4)
     assert weights_hash(resumed.bundle) == weights_hash(whole.bundle)
 
@@ -117,13 +120,13 @@ def test_the_controller_is_measured_against_one_budget_of_its_cost(batches, tmp_
     assert all(len(result.score.lpips["25"]) == 3 for result in results.values())
 
 
-def test_looks_are_a_training_of_their_own(batches, tmp_path):
+def test_lpips_beside_the_error_is_a_training_of_their_own(batches, tmp_path):
     ablation = Ablation(tmp_path, batches, Effort(steps=1, patches=2), random_lpips())
-    ((_, results),) = ablation.results(["looks"])
+    ((_, results),) = ablation.results(["perceptual"])
     assert [result.evaluations for result in results.values()] == [20, 1, 1]
-    plain, looks = (tmp_path / name / "state.pt" for name in ("generate-fusion-v", "generate-fusion-v-looks"))
-    assert plain.read_bytes() != looks.read_bytes()
-    assert not list(Ablation(tmp_path, batches, Effort(steps=1, patches=2), None).results(["looks"]))
+    plain, perceptual = (tmp_path / name / "state.pt" for name in ("generate-fusion-v", "generate-fusion-v-perceptual"))
+    assert plain.read_bytes() != perceptual.read_bytes()
+    assert not list(Ablation(tmp_path, batches, Effort(steps=1, patches=2), None).results(["perceptual"]))
 
 
 def test_a_bundle_shows_where_budgets_should_start(batches, tmp_path):
@@ -165,7 +168,7 @@ def test_the_minutes_are_divided_and_what_is_trained_in_one_go_has_those_of_two_
 
 
 def result(psnr, lpips):
-    return Result(Score({"25": psnr}, {"25": lpips}, {"25": 30.0}, {"25": 1.0}), 20.0, (1, 1), 1.0, "")
+    return RowResult(PatchScores({"25": psnr}, {"25": lpips}, {"25": 30.0}, {"25": 1.0}), 20.0, (1, 1), 1.0, "")
 
 
 def test_a_finding_follows_the_numbers():
@@ -173,9 +176,9 @@ def test_a_finding_follows_the_numbers():
     base = result([30.0, 31.0, 32.0], [0.2, 0.3, 0.4])
     better = result([29.0, 30.1, 31.0], [0.1, 0.19, 0.3])
     worse = result([31.0, 32.1, 33.0], [0.3, 0.41, 0.5])
-    for both, verdict in ((better, "agrees"), (worse, "does not agree"), (base, "undecided")):
+    for both, word in ((better, "agrees"), (worse, "does not agree"), (base, "undecided")):
         line = findings(part, {"reconstruct only": base, "generate only": base, "both": both})[0]
-        assert line.count(f"({verdict})") == 2, line
+        assert line.count(f"({word})") == 2, line
         assert "in the paper 37.85 against 40.21 dB, LPIPS 0.0891 against 0.1877" in line
     mean = (-1.0 - 0.9 - 1.0) / 3
     assert f"PSNR {mean:+.2f}" in findings(part, {row.label: base for row in part.rows} | {"both": better})[0]
@@ -190,9 +193,9 @@ def test_what_the_paper_does_not_compare_is_only_described():
 
 
 def test_a_single_patch_decides_nothing():
-    assert Difference.of({"25": [3.0]}, {"25": [1.0]}).verdict(None) == "undecided"
+    assert verdict(PairedDifference.of([3.0], [1.0]), None) == "undecided"
 
 
 def test_what_is_too_small_to_be_shown_decides_nothing():
-    assert Difference(0.004, 0.0001).verdict(None, 0.01) == "undecided"
-    assert Difference(0.04, 0.0001).verdict(None, 0.01) == "higher"
+    assert verdict(PairedDifference(0.004, 0.0001), None, 0.01) == "undecided"
+    assert verdict(PairedDifference(0.04, 0.0001), None, 0.01) == "higher"

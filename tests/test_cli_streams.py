@@ -1,4 +1,4 @@
-"""No stream can end a run: closed, full, left by its reader, in an old encoding; no name is taken for markup."""
+"""No stream can end a run: closed, full, left by its reader, in an old encoding; nor can a name like markup."""
 
 import json
 import os

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import resource
 import signal
 import sys
 from types import SimpleNamespace
@@ -11,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from rngcli import signals as interruption
-from rngcli.cli import main
-from rngcli.cli.follower import Follower, Pace
+from rngcli.cli import main, progress
+from rngcli.cli.progress import Narrator
 from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import ModelError, UsageError
 from rngcli.methods.rng import rng_of
 from rngcli.models import bundle as checkpoint
 from rngcli.signals import Interruption
-from rngcli.training.stages.generate import Reconstruct
+from rngcli.training import trainer as trainer_module
+from rngcli.training.ema import update_average
+from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import GEN, NAF
 
@@ -66,13 +69,14 @@ def during(monkeypatch, owner, name, act):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_step_end_and_the_same_command_goes_on(train, tmp_path, monkeypatch, number):
-    def send(trainer):
-        if trainer.step == 1:
+    def sending(average, net, step, most):
+        if step == 1:
             os.kill(os.getpid(), number)
+        update_average(average, net, step, most)
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        during(patch, Trainer, "_follow", send)  # the optimiser has stepped, the average has not followed
+        patch.setattr(trainer_module, "update_average", sending)  # the optimiser has stepped
         done = train(tmp_path / "cut", "--steps", "3")
     assert done.code == 130
     assert done.err.splitlines()[-1] == (
@@ -96,7 +100,8 @@ def test_a_signal_between_steps_is_not_kept_waiting(train, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         during(patch, Photographs, "__init__", lambda photographs: os.kill(os.getpid(), signal.SIGTERM))
         done = train(tmp_path, "--steps", "1")
-    assert (done.code, done.err) == (130, "rng: interrupted; the same command goes on from what is saved\n")
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == "rng: interrupted; the same command goes on from what is saved"
 
 
 def test_a_second_signal_is_not_held_back(monkeypatch):
@@ -133,29 +138,101 @@ def test_a_state_of_other_networks_is_refused(photographs, tmp_path):
         other.resume()
 
 
-def test_a_terminal_sees_step_loss_speed_time_left_and_score(photographs, tmp_path):
-    batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), 2)
-    often = TrainSpec(steps=3, save_minutes=0, overhead=np.inf)
-    seen = {}
-    for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=140)
-        trainer = Trainer(Reconstruct(NAF, batches), often, tmp_path / str(terminal))
-        Follower(console=console).follow(trainer, crops=2)
-        seen[terminal] = console.file.getvalue()
-    for shown in ("step 3  loss 0.", "pictures/s", "s left", "psnr_25 "):
-        assert shown in seen[True]
-    assert "\x1b" not in seen[False]
-    assert "pictures/s" not in seen[False]
-    assert seen[False].count("min  loss") == 3
+class Terminal(io.StringIO):
+    """A stderr that a bar is drawn on."""
+
+    def isatty(self):
+        return True
 
 
-def test_speed_and_time_left_are_those_of_the_last_steps():
-    pace = Pace(TrainSpec(steps=100, minutes=10), crops=32, window=3)
-    assert pace.told(1, 2.0) == "", "the first step compiles"
-    assert pace.told(2, 2.1) == "5.3 pictures/s  8 min left", "by the clock"
-    pace.told(3, 2.2)
-    assert pace.told(4, 2.21) == "9.7 pictures/s  5 min left", "by the steps"
-    assert pace.told(99, 2.22) == "53.3 pictures/s  1 s left"
+class Plain(io.StringIO):
+    """A stderr that goes into a file."""
+
+
+@pytest.fixture
+def follow(photographs, tmp_path, monkeypatch):
+    """What is seen of three steps with a checkpoint each, on a stderr of a kind."""
+
+    def seen(stderr, quiet=False):
+        batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), 2)
+        often = TrainSpec(steps=3, save_minutes=0, overhead=np.inf)
+        trainer = Trainer(Reconstruct(NAF, batches), often, tmp_path / type(stderr).__name__)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        Narrator(quiet).follow(trainer, crops=2)
+        return stderr.getvalue()
+
+    return seen
+
+
+def test_a_terminal_sees_step_loss_speed_time_left_and_score(follow, monkeypatch):
+    bar = progress.bar
+
+    def eager(*arguments):
+        shown = bar(*arguments)
+        shown.mininterval = 0
+        return shown
+
+    monkeypatch.setattr(progress, "bar", eager)
+    shown = follow(Terminal())
+    for part in ("training:  67%|", "4/6 [", "<00:0", " pictures/s, step 2  loss 0.", "psnr_25 "):
+        assert part in shown
+    assert shown.count("min  loss") == 3, "a line a checkpoint"
+
+
+def test_off_a_terminal_there_is_a_line_a_checkpoint_and_one_a_minute(follow, monkeypatch):
+    plain = follow(io.StringIO())
+    assert [line.split("  ")[0] for line in plain.splitlines()] == ["step 1", "step 2", "step 3"]
+    monkeypatch.setattr(progress, "MINUTE", 0.0)
+    monkeypatch.setattr(Narrator, "say", lambda self, line: None)
+    again = [line for line in follow(Plain()).splitlines() if line]
+    assert "\r" not in "".join(again)
+    assert again[1].startswith("training: 4 of 6 pictures, ")
+    assert re.search(r"/s, 00:\d\d left  step 2  loss 0\.\d{4}  psnr_25 ", again[1])
+
+
+def test_work_is_told_of_at_once_and_by_the_minute(capsys, monkeypatch):
+    assert list(Narrator().track("abc", "decoding", 3, "pictures")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == "decoding 3 pictures\n"
+    monkeypatch.setattr(progress, "MINUTE", 0.0)
+    assert list(Narrator().track("abc", "decoding", 3, "pictures")) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[2].startswith("decoding: 2 of 3 pictures, ")
+    assert list(Narrator(quiet=True).track("abc", "decoding", 3, "pictures")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--minutes", "0"), ("--minutes", "nan"), ("--minutes", "-3"), ("--minutes", "inf"), ("--lr", "-1"),
+     ("--lr", "nan"), ("--lr", "20"), ("--crop", "50"), ("--crop", "100000000"), ("--batch", "100000000")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused_in_a_line(train, tmp_path, option, value):
+    done = train(tmp_path, *(["--steps", "1"] * (option != "--minutes")), option, value)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert done.err.startswith(f"rng: {option} ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_at_a_checkpoint_leaves_the_old_state(train, tmp_path, monkeypatch):
+    assert train(tmp_path, "--steps", "1").code == 0
+    before = (tmp_path / "reconstruct" / "state.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # refused as a full disk would refuse it
+    try:
+        done = train(tmp_path, "--steps", "2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.code == 5
+    assert "state.pt cannot be written (File too large)" in done.err.splitlines()[-1]
+    assert (tmp_path / "reconstruct" / "state.pt").read_bytes() == before
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".part")]
+    assert train(tmp_path, "--steps", "2").code == 0
+
+
+def test_it_says_at_once_what_it_does(train, tmp_path):
+    lines = train(tmp_path, "--steps", "1").err.splitlines()
+    assert lines[:3] == ["decoding 2 pictures", "decoding 1 pictures", "2 pictures, 0 Mpx; 1 held out"]
 
 
 def test_a_run_begins_with_a_trained_model(train, tmp_path):

@@ -20,15 +20,16 @@ from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.methods.rng import rng_of, with_rng
 from rngcli.metrics.detail_ratio import TEXTURES, spread, spread_by_texture
 from rngcli.training import compile_fallback as compiling
+from rngcli.training.labels import Labels, patches
 from rngcli.training.optim import OPTIMISERS
-from rngcli.training.perceptual import LOOKS_UP_TO, Perceptual
+from rngcli.training.perceptual import PERCEPTUAL_UP_TO, Perceptual
+from rngcli.training.sampler import Sampler
 from rngcli.training.schedule_search import (
     ALIKE,
     ETAS,
     GAINS,
     STARTS,
-    Sampler,
-    Way,
+    SamplerSetting,
     best_of,
     gains_of_choices,
     ranked,
@@ -36,8 +37,9 @@ from rngcli.training.schedule_search import (
     search_schedule,
 )
 from rngcli.training.stages import generate as stages
-from rngcli.training.stages.controller import Control, Labels, controller_that_sees, ladder, patches
-from rngcli.training.stages.generate import Generate, Reconstruct
+from rngcli.training.stages.controller import Control, controller_that_sees, ladder
+from rngcli.training.stages.generate import Generate
+from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import GEN, NAF, WIDER, clouds, identity_bundle, random_bundle, random_lpips
 
@@ -52,18 +54,18 @@ def batches(paths):
     return Batches(Photographs.load(paths, 64), size=4)
 
 
-def trained(task_of, folder, steps, spec=None):
+def trained(stage_of, folder, steps, spec=None):
     torch.manual_seed(0)
-    trainer = Trainer(task_of(), spec or TrainSpec(steps=steps, lr=3e-3, warmup=1), folder)
+    trainer = Trainer(stage_of(), spec or TrainSpec(steps=steps, lr=3e-3, warmup=1), folder)
     trainer.resume()
     return trainer, list(trainer.run())
 
 
 def test_a_few_steps_lower_the_loss(batches, tmp_path):
     trainer, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "a", 1)
-    before = np.mean([trainer.task.loss(trainer.average, torch.Generator().manual_seed(i)).item() for i in range(8)])
+    before = np.mean([trainer.stage.loss(trainer.average, torch.Generator().manual_seed(i)).item() for i in range(8)])
     trainer, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path / "b", 40)
-    after = np.mean([trainer.task.loss(trainer.task.net, torch.Generator().manual_seed(i)).item() for i in range(8)])
+    after = np.mean([trainer.stage.loss(trainer.stage.net, torch.Generator().manual_seed(i)).item() for i in range(8)])
     assert after < 0.9 * before
 
 
@@ -77,7 +79,7 @@ def test_a_resumed_run_equals_an_unbroken_one(batches, tmp_path, optimiser):
     trainer.save()
     resumed, _ = trained(lambda: Reconstruct(WIDER, batches), tmp_path / "cut", 6, spec)
     assert resumed.step == unbroken.step == 6
-    for mine, other in ((resumed.task.net, unbroken.task.net), (resumed.average, unbroken.average)):
+    for mine, other in ((resumed.stage.net, unbroken.stage.net), (resumed.average, unbroken.average)):
         assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), other.parameters(), strict=True))
 
 
@@ -109,18 +111,17 @@ def test_the_log_has_a_line_for_each_checkpoint(batches, tmp_path):
 @pytest.mark.parametrize("stage", ["reconstruct", "generate"])
 def test_a_checkpoint_draws_held_out_crops_from_noisy_to_truth(batches, tmp_path, stage):
     bundle, spec = identity_bundle(), TrainSpec(steps=1, lr=0.0)
-    tasks = {
+    stages_of = {
         "reconstruct": lambda: Reconstruct(NAF, batches),
         "generate": lambda: Generate(GEN, ProcessSpec(), rng_of(bundle).nafnet, batches),
     }
-    trained(tasks[stage], tmp_path, 1, spec)
-    examples = batches.examples(2)
-    rows = 2 * len(examples)
+    trained(stages_of[stage], tmp_path, 1, spec)
     with Image.open(tmp_path / "samples" / "0000001.png") as png:
-        drawn = np.asarray(png).reshape(rows, 64, -1, 64, 3).swapaxes(1, 2)  # (row, column, H, W, 3)
+        drawn = np.asarray(png).reshape(png.height // 64, 64, -1, 64, 3).swapaxes(1, 2)  # (row, column, H, W, 3)
     columns = {"reconstruct": 3, "generate": 4}[stage]
-    assert drawn.shape == (rows, columns, 64, 64, 3)
-    for row, (clean, noisy) in zip(range(0, rows, 2), examples.values(), strict=True):
+    examples = batches.examples(2)
+    assert drawn.shape == (2 * len(examples), columns, 64, 64, 3)
+    for row, (clean, noisy) in zip(range(0, len(drawn), 2), examples.values(), strict=True):
         for column, truth in ((0, noisy), (columns - 1, clean)):
             expected = (truth.clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
             assert np.abs(drawn[row : row + 2, column] - expected.numpy()).max() <= 1
@@ -155,7 +156,7 @@ def test_where_only_the_compiled_network_gives_no_numbers_it_learns_without(batc
     trainer = Trainer(_seeded(lambda: Reconstruct(NAF, batches)), replace(spec, compile=True), tmp_path / "compiled")
     trainer.tell = told.append
     list(trainer.run())
-    assert all(map(torch.equal, trainer.task.net.parameters(), plain.task.net.parameters()))
+    assert all(map(torch.equal, trainer.stage.net.parameters(), plain.stage.net.parameters()))
     assert [line.partition("again with ")[2].split(",")[0] for line in told] == ["second", "the network not compiled"]
 
 
@@ -184,7 +185,7 @@ def test_the_generator_learns_on_residuals_of_unit_variance(batches, tmp_path, s
         return Generate(spec, ProcessSpec(prediction=prediction), rng_of(random_bundle()).nafnet, batches)
 
     trainer, progress = trained(make, tmp_path, 30)
-    task = trainer.task
+    task = trainer.stage
     clean, noisy = batches.draw(torch.Generator().manual_seed(1))
     scaled = (clean - task._reconstruct(noisy)) / task.process.spec.sigma_d
     assert 0.5 < scaled.std() < 2
@@ -210,10 +211,10 @@ def lpips():
     return random_lpips()
 
 
-def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
+def test_lpips_is_learned_where_it_is_asked_for(batches, lpips, tmp_path):
     def make(weight):
-        looks = Perceptual(lpips, weight) if weight else None
-        return Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, batches, looks)
+        perceptual = Perceptual(lpips, weight) if weight else None
+        return Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, batches, perceptual)
 
     def loss(task):
         return task.loss(task.net, torch.Generator().manual_seed(0))
@@ -222,26 +223,26 @@ def test_looks_are_learned_where_they_are_asked_for(batches, lpips, tmp_path):
     assert more > little
     assert much - little == pytest.approx(2 * (more - little), rel=1e-3)
     trainer, progress = trained(lambda: make(1.0), tmp_path, 30)
-    assert loss(trainer.task) < loss(make(1.0))
+    assert loss(trainer.stage) < loss(make(1.0))
     assert progress[-1].scores["lpips_25"] > 0
 
 
-def test_budgets_begin_where_looks_are_learned():
-    schedule, fullest = stages.WITH_LOOKS
-    assert fullest.start == max(STARTS) == LOOKS_UP_TO
-    assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(LOOKS_UP_TO, abs=0.005)
+def test_budgets_begin_where_lpips_is_learned():
+    schedule, fullest = stages.WITH_PERCEPTUAL
+    assert fullest.start == max(STARTS) == PERCEPTUAL_UP_TO
+    assert sigma_of(float(schedule.gammas()[schedule.noisiest])) == pytest.approx(PERCEPTUAL_UP_TO, abs=0.005)
 
 
-def test_looks_are_a_share_of_what_the_reconstruction_leaves(lpips):
+def test_the_perceptual_loss_is_a_share_of_what_the_reconstruction_leaves(lpips):
     rng = torch.Generator().manual_seed(0)
     clean = torch.rand(3, 3, 64, 64, generator=rng)
     amounts = torch.tensor([1e-6, 0.5, 1.0]).view(3, 1, 1, 1)
     r = clean + amounts * torch.randn(clean.shape, generator=rng)
     restored = (clean + (r - clean) / 2).requires_grad_()
-    looks = Perceptual(lpips, 25.0)
+    loss = Perceptual(lpips, 25.0)
 
     def share(picture):
-        return looks(picture, r, clean, torch.Generator().manual_seed(0))
+        return loss(picture, r, clean, torch.Generator().manual_seed(0))
 
     assert share(r)[1:] == pytest.approx([25.0, 25.0], rel=1e-3)
     assert share(r)[0] < 1e-3, "nothing was left, and that counts as LEAST_LEFT"
@@ -250,7 +251,7 @@ def test_looks_are_a_share_of_what_the_reconstruction_leaves(lpips):
     assert restored.grad.isfinite().all()
 
 
-def test_beside_looks_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
+def test_beside_lpips_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
     monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
     for sigma in (20.0, 55.0):
         noisy = replace(batches, noise=DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma)))
@@ -274,9 +275,9 @@ def test_stage_three_labels_searches_and_learns(sees, paths, lpips, tmp_path):
     batches = Batches(Photographs.load(paths, 256), size=2)
     sampler = Sampler(random_bundle(), torch.device("cpu"))
     pairs = [patches([0, 1], batches)]
-    trials = list(search_schedule(sampler, lpips, pairs, (Way(1.0, 0.1, 2), Way(2.0, 0.1, 3))))
-    assert [t.way.evaluations for t in trials[: 2 * len(GAINS)]] == [2] * len(GAINS) + [3] * len(GAINS)
-    assert [t.way.eta for t in trials[2 * len(GAINS) :: len(GAINS)]] == list(ETAS)
+    trials = list(search_schedule(sampler, lpips, pairs, (SamplerSetting(1.0, 0.1, 2), SamplerSetting(2.0, 0.1, 3))))
+    assert [t.setting.evaluations for t in trials[: 2 * len(GAINS)]] == [2] * len(GAINS) + [3] * len(GAINS)
+    assert [t.setting.eta for t in trials[2 * len(GAINS) :: len(GAINS)]] == list(ETAS)
     assert best_of(trials, most_db=1e9).lpips <= ALIKE * min(t.lpips for t in trials)
     assert best_of(trials, most_db=-1e9).dpsnr == max(t.dpsnr for t in trials)
     in_order = list(ranked(trials, most_db=1e9))

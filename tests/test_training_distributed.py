@@ -16,8 +16,8 @@ from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.methods.rng import rng_of
 from rngcli.models import bundle as checkpoint
 from rngcli.training.distributed import Joined, Ranks, find_ranks
-from rngcli.training.stages.controller import Labels
-from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.labels import Labels
+from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, step_generator
 from tests.tiny import NAF, clouds, random_bundle
 from tests.two_ranks import SPEC, labelled
@@ -55,7 +55,7 @@ def test_two_ranks_learn_and_label_what_one_does_that_accumulates_and_fail_toget
     batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), size=2)
     alone = Trainer(Reconstruct(NAF, batches), replace(SPEC, accumulate=2), tmp_path / "alone")
     list(alone.run())
-    assert close(alone.task.net.state_dict(), first["net"])
+    assert close(alone.stage.net.state_dict(), first["net"])
     assert close(alone.average.state_dict(), first["average"])
     labels = labelled(Labels(tmp_path / "alone.pt", random_bundle()), batches, 4)
     for rank in (0, 1):
@@ -75,6 +75,7 @@ def test_the_command_writes_one_state_one_log_and_one_bundle(photographs, tmp_pa
     assert len((tmp_path / "two" / "reconstruct" / "log.jsonl").read_text().splitlines()) == 1
     state = torch.load(tmp_path / "two" / "reconstruct" / "state.pt")
     assert state["step"] == 3
+    assert not any("module" in name for part in ("net", "average") for name in state[part]), "a state knows no ranks"
     alone = CliRunner().invoke(app, [*about, str(tmp_path / "one"), "--accumulate", "2"])
     assert alone.exit_code == 0, alone.output
     bundles = [checkpoint.load(tmp_path / folder / "bundle.safetensors") for folder in ("two", "one")]
@@ -83,7 +84,8 @@ def test_the_command_writes_one_state_one_log_and_one_bundle(photographs, tmp_pa
 
 
 def test_what_stops_all_is_said_once(photographs, tmp_path):
-    done = torchrun("rngcli", "train", "reconstruct", "--data", photographs, "--run-dir", tmp_path, "--crop", 512)
+    about = ["--data", photographs, "--run-dir", tmp_path, "--crop", 512, "--steps", 1]
+    done = torchrun("rngcli", "train", "reconstruct", *about)
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("rng: ")]
     assert len(told) == 1
@@ -94,7 +96,7 @@ def test_one_process_is_the_first_of_one(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = find_ranks()
     assert (type(alone), alone.first, alone.device_name("cuda:1")) == (Ranks, True, "cuda:1")
-    assert (alone.told(1.5, 2.0), alone.once(lambda: "made"), alone.speaks()) == ((1.5, 2.0), "made", True)
+    assert (alone.broadcast(1.5, 2.0), alone.on_rank0(lambda: "made"), alone.speaks()) == ((1.5, 2.0), "made", True)
 
 
 def test_ranks_that_cannot_be_are_refused(monkeypatch):
@@ -111,6 +113,18 @@ def test_ranks_that_cannot_be_are_refused(monkeypatch):
     if torch.cuda.device_count() < 2:
         with pytest.raises(EnvironmentFault, match="has no GPU"):
             rank.device_name("cuda")
+
+
+def test_only_what_connections_say_is_put_down_to_another_process():
+    def end(error):
+        with object.__new__(Joined).together():
+            raise error
+
+    with pytest.raises(EnvironmentFault, match="another process of this run has ended"):
+        end(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:15256"))
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("mat1 and mat2 shapes differ")):
+        with pytest.raises(type(error), match=str(error)):
+            end(error)
 
 
 def test_no_two_batches_of_a_run_are_drawn_alike():

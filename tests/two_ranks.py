@@ -8,9 +8,9 @@ import torch
 from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import RngError
 from rngcli.training.distributed import find_ranks
-from rngcli.training.schedule_search import Sampler
-from rngcli.training.stages.controller import Labels
-from rngcli.training.stages.generate import Reconstruct
+from rngcli.training.labels import Labels
+from rngcli.training.sampler import Sampler
+from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import NAF, random_bundle, random_lpips
 
@@ -38,7 +38,7 @@ def main(photographs, out):
     trainer = Trainer(Reconstruct(NAF, batches), SPEC, out / "trained", ranks)
     reports = list(trainer.run())
     torch.save(
-        {"net": trainer.task.net.state_dict(), "average": trainer.average.state_dict(), "reports": len(reports)},
+        {"net": trainer.stage.net.state_dict(), "average": trainer.average.state_dict(), "reports": len(reports)},
         out / f"rank{ranks.rank}.pt",
     )
     labels = labelled(Labels(out / f"labels{ranks.rank}.pt", random_bundle()), batches, 4, ranks)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..device import find_device, find_precision
 from ..diffusion.operators import Operator
-from ..errors import PictureError, RngError
+from ..errors import EnvironmentFault, PictureError
 from ..images import read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
@@ -68,6 +68,8 @@ class BatchOptions:
             "quality": self.files.write.quality,
             "strip": self.files.write.strip_metadata,
             "bright": self.files.read.raw_bright,
+            **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
+            **({"hot": True} if self.files.read.keep_hot_pixels else {}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
@@ -139,18 +141,24 @@ class Batch:
     def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
         files = replace(self.options.files, score=score)
-        for task in self.done:
-            outcome = self._remembered(Outcome(task, before=True))
-            if score and files.reference and not outcome.scores:
-                outcome = self._measured(outcome, files)
-            yield outcome
+        with ExitStack() as open_until_end:
+            for task in self.done:
+                outcome = self._remembered(Outcome(task, before=True))
+                if score and files.reference and not outcome.scores:
+                    if not files.journal:
+                        with suppress(EnvironmentFault):  # what cannot be remembered is measured anew the next time
+                            journal = open_until_end.enter_context(self.manifest.journal(self.options.digest))
+                            files = replace(files, journal=journal)
+                    outcome = self._measured(outcome, files)
+                yield outcome
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
         megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
         scores: dict[str, float | None] = {}
         with suppress(OSError):
-            if "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task):
+            same = "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task)
+            if same and self.manifest.made(outcome.task.target):  # and not edited since
                 scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
         notes = tuple(known.get("notes", ()))
         return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
@@ -162,9 +170,9 @@ class Batch:
             outcome = worker.scored(outcome, files, lambda: read(target, files.read).pixels)
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
-        if outcome.scores:
-            with suppress(RngError), self.manifest.journal(self.options.digest) as journal:
-                journal.noted(target, worker.figures_of(outcome, files.reference))
+        if outcome.scores and files.journal:
+            with suppress(EnvironmentFault):
+                files.journal.noted(target, worker.figures_of(outcome, files.reference))
         return outcome
 
     def run(self, watch: worker.Watch | None = None, score: worker.Score | None = None) -> Generator[Outcome]:

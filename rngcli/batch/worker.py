@@ -180,12 +180,15 @@ class _Batch:
         try:
             if result.error:
                 raise result.error
-            if not self._put(task, picture.with_pixels(result.pixels), read.source):
+            format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
+            data = images.encode(picture.with_pixels(result.pixels), format, self.files.write)
+            if not self._put(task, data, read.source):
                 return Outcome(task, before=True)
         except Exception as error:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
-        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=picture.notes)
+        notes = (*picture.notes, *images.losses(picture, format, self.files.write))
+        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=notes)
         for beside in (self._scored, self._mapped):
             try:
                 outcome = beside(outcome, result, read)
@@ -196,11 +199,9 @@ class _Batch:
                 journal.noted(task.target, figures_of(outcome, self.files.reference))
         return outcome
 
-    def _put(self, task: Task, picture: images.Image, source: Source | None) -> bool:
+    def _put(self, task: Task, data: bytes, source: Source | None) -> bool:
         """Whether this run has put the output into its place; False where another one has just done so."""
         journal = self.files.journal
-        format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
-        data = images.encode(picture, format, self.files.write)
         if task.fresh and os.path.lexists(task.target):
             return self._turned_up(task)
         hashed = journal.intend(source, task.target, data) if journal and source else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def ablate(
     data: Annotated[Path, typer.Option(metavar="DIR", help="A folder of clean photographs.")],
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trainings and results are kept.")],
-    minutes: Annotated[float, typer.Option(metavar="MIN", min=0, help="Of training, for all variants together.")] = 60,
+    minutes: Annotated[float, typer.Option(metavar="MIN", help="Of training, for all variants together.")] = 60,
     steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Instead: optimiser steps of every training.")
     ] = None,
@@ -27,7 +27,7 @@ def ablate(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PART", help="strategy, condition, prediction, looks, parts, controller or start; repeatable."
+            metavar="PART", help="strategy, condition, prediction, perceptual, parts, controller or start; repeatable."
         ),
     ] = None,
     model: Annotated[
@@ -55,14 +55,16 @@ def ablate(
     """
     import torch
 
-    from ..data.crops import Batches
     from ..data.degrade import SHARP, DegradeSpec
+    from ..data.training_data import TrainingData
     from ..device import find_device
+    from ..evaluation.ablation.ablation import Ablation
     from ..evaluation.ablation.findings import as_data, as_markdown
     from ..evaluation.ablation.rows import PARTS
-    from ..evaluation.ablation.run import Ablation, Effort
+    from ..evaluation.ablation.trainings import Effort
     from ..models.bundle import load
-    from .sources import photographs_of
+    from ..training.host import Host
+    from .progress import Narrator
 
     keys = only or [part.key for part in PARTS]
     for key in set(keys) - {part.key for part in PARTS}:
@@ -70,14 +72,16 @@ def ablate(
     for path in report or ():
         if path.suffix not in (".md", ".json"):
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
-    place = find_device(device)
     effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile)
     white = DegradeSpec(gaussian_share=1.0, blur_share=SHARP)
-    batches = Batches(photographs_of(data, crop, place, limit), batch, white)
-    ablation = Ablation(run, batches, effort, _lpips(lpips_weights, str(place)), load(model) if model else None)
-    ablation.tell = lambda line: typer.echo(line, err=True)
+    source = TrainingData(data, crop, batch, noise=white, limit=limit)
+    place, host = find_device(device), Host(listener=Narrator())
     try:
-        parts = list(ablation.results(keys))
+        with host.interruption.heard():
+            batches = source.load(place, host.listener.track, host.listener.say)
+            lpips, own = _lpips(lpips_weights, str(place)), load(model) if model else None
+            ablation = Ablation(run, batches, effort, lpips, own, host)
+            parts = list(ablation.results(keys))
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "the same command goes on from what is trained and measured") from None
     trained = any(result.steps for _, results in parts for result in results.values())

@@ -14,9 +14,9 @@ import typer
 from ..batch.inputs import Naming, Outcome, keep_apart, told
 from ..batch.report import check_report, rows_of, write_report
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..images import Format, ReadOptions, WriteOptions, format_named
+from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import completion
+from . import completion, progress
 from .operands import Operands
 from .options import (
     DEFAULT_MODEL,
@@ -109,8 +109,8 @@ def denoise(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="jpeg|png|tiff|webp|avif|heic|jxl",
-            help="Instead of each source's own.",
+            metavar="jpeg|png|tiff|webp|avif|heic|jxl|dng",
+            help="Instead of each source's own; dng: linear, of camera RAW only.",
             autocompletion=completion.formats,
             rich_help_panel=OUTPUT,
         ),
@@ -127,6 +127,12 @@ def denoise(
     ] = 400_000_000,
     raw_bright: Annotated[
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
+    ] = False,
+    raw_space: Annotated[
+        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+    ] = "srgb",
+    keep_hot_pixels: Annotated[
+        bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)
     ] = False,
     overwrite: Annotated[
         bool,
@@ -198,14 +204,18 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         report, step_map = given["report"], given["step_map"]
         if report:
             check_report(report)
+            if given["log"] and given["log"].absolute() == report.absolute():
+                raise UsageError("--log and --report are one file", "give each its own")
         _check_reference(given["reference"])
         naming = Naming(given["suffix"], _format(given["format"]))
 
-        from ..batch.run import Batch
-        from ..device import heed_cpu_quota
+        with progress.waiting("loading …", given["quiet"]):
+            from ..batch.run import Batch
+            from ..device import heed_cpu_quota
 
         heed_cpu_quota()
-        options = _options(given, naming, asked())
+        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
+        options = _options(given, naming.format, to_dng, asked())
         if operands.piped:
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
@@ -215,12 +225,14 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, report, tell)
 
 
-def _options(given: Mapping[str, Any], naming: Naming, asked: Asked) -> BatchOptions:
+def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
     from ..batch.run import BatchOptions
     from ..batch.worker import FileOptions
 
     files = FileOptions(
-        ReadOptions(given["max_pixels"], given["raw_bright"]),
+        ReadOptions(
+            given["max_pixels"], given["raw_bright"], _raw_space(given["raw_space"]), to_dng, given["keep_hot_pixels"]
+        ),
         WriteOptions(given["quality"], given["strip_metadata"]),
         fail_fast=given["fail_fast"],
         reference=given["reference"],
@@ -229,7 +241,7 @@ def _options(given: Mapping[str, Any], naming: Naming, asked: Asked) -> BatchOpt
     )
     return BatchOptions(
         _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
-        naming.format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
+        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
     )  # fmt: skip
 
 
@@ -243,6 +255,12 @@ def _format(name: str | None) -> Format | None:
     if meant is None or meant in get_args(Format):
         return meant  # type: ignore[return-value]
     raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
+
+
+def _raw_space(name: str) -> RawSpace:
+    if name in get_args(RawSpace):
+        return name  # type: ignore[return-value]
+    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
 
 
 def _request(given: Mapping[str, Any]) -> Request:
@@ -283,7 +301,8 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
 def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
     if batch.begins:
-        batch.prepare()
+        with progress.waiting("loading the model …", tell.quiet):
+            batch.prepare()
     outcomes: list[Outcome] = []
     faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
     try:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
+from tqdm.std import EMA
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+T = TypeVar("T")
+MINUTE = 60.0  # [s] between two lines where there is no bar
 
 
 def bar(total: float | None, desc: str, unit: str, quiet: bool = False, line: str | None = None) -> tqdm:
@@ -35,6 +45,100 @@ def _screen(file: IO[str]) -> tuple[int, int]:
     return (int(asked) if asked.isdecimal() and int(asked) else columns or 80) - 1, (rows or 24) - 1
 
 
+@contextmanager
+def waiting(line: str, quiet: bool = False) -> Iterator[None]:
+    """A line that stands on a terminal until what is within is done; nothing elsewhere, nor where `quiet`."""
+    shown = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if shown:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if shown:
+            sys.stderr.write(f"\r{' ' * len(line)}\r")
+            sys.stderr.flush()
+
+
 def write(line: str) -> None:
     """A line on stderr, above the bars that are open."""
     tqdm.write(line, file=sys.stderr)
+
+
+class Narrator:
+    """What `rng train` and `rng ablate` tell: a bar on a terminal, elsewhere a line at once and one a minute."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._score = ""  # of the last checkpoint
+
+    def say(self, line: str) -> None:
+        """A line, unless quiet."""
+        if not self.quiet:
+            write(line)
+
+    def track(self, work: Iterable[T], doing: str, total: int, unit: str) -> Iterator[T]:
+        """`work`, item by item, told of as "decoding 900 pictures"."""
+        if not total:
+            yield from work
+            return
+        with bar(total, doing, unit, self.quiet) as shown:
+            lines = _Lines(doing, unit, self.quiet or not shown.disable)
+            lines.tell(0, total)
+            for done, item in enumerate(work, start=1):
+                yield item
+                shown.update()
+                lines.tell_each_minute(done, total)
+
+    def follow(self, trainer: Trainer, crops: int) -> None:
+        """Let a training run to its end, a line a checkpoint; a step takes `crops` crops on all ranks together."""
+        loss = EMA(smoothing=0.05)  # of the last steps
+        with bar(None, "training", "pictures", self.quiet) as shown:
+            lines = _Lines("training", "pictures", self.quiet or not shown.disable)
+            first = trainer.step
+
+            def watch(latest: float) -> None:
+                done = (trainer.step - first) * crops
+                share = trainer.spec.progress(trainer.step, trainer.minutes)
+                about = "  ".join(filter(None, [f"step {trainer.step}  loss {loss(latest):.4f}", self._score]))
+                shown.total = round(done / share)
+                shown.set_postfix_str(about, refresh=False)
+                shown.update(crops)
+                if trainer.step == first + 1:  # which compiles: the speed is that of the steps from here on
+                    shown.initial = shown.last_print_n = shown.n
+                    shown.start_t = shown.last_print_t = time.time()
+                lines.tell_each_minute(done, shown.total, about)
+
+            # The run is closed at once, so that what is learned is saved at once.
+            with closing(trainer.run(watch)) as run:
+                for progress in run:
+                    scores = [f"{name} {value:.4g}" for name, value in progress.scores.items()]
+                    self._score = next((score for score in scores if "psnr" in score), "")
+                    at = f"step {progress.step}  {progress.minutes:.1f} min  loss {progress.loss:.4f}"
+                    self.say("  ".join([at, *scores]))
+
+
+class _Lines:
+    """What stands in for a bar where stderr is no terminal."""
+
+    def __init__(self, doing: str, unit: str, silent: bool) -> None:
+        self.doing, self.unit, self.silent = doing, unit, silent
+        self._begun = self._told = time.monotonic()
+
+    def tell(self, done: int, total: int, about: str = "") -> None:
+        """How far it is; before the first item, what is to be done."""
+        self._told = now = time.monotonic()
+        if self.silent:
+            return
+        if not done:
+            write(f"{self.doing} {total} {self.unit}")
+            return
+        took = now - self._begun
+        left = tqdm.format_interval(max(0.0, took / done * (total - done)))
+        told = f"{self.doing}: {done} of {total} {self.unit}, {done / max(took, 1e-9):.1f}/s, {left} left"
+        write("  ".join(filter(None, [told, about])))
+
+    def tell_each_minute(self, done: int, total: int, about: str = "") -> None:
+        """The same, if a minute has passed since the last line."""
+        if time.monotonic() - self._told >= MINUTE:
+            self.tell(done, total, about)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..training.host import Host
 
 train = typer.Typer(
     help="Train a model on your own photographs: reconstruct, then generate, then controller.", no_args_is_help=True
@@ -102,13 +106,14 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
-    from ..training.trainer import TrainSpec
-    from .launch import framed
-    from .stages import Session
+    from ..data.training_data import TrainingData
+    from ..training.recipe import Recipe
+    from ..training.spec import TrainSpec
 
-    with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
-        session.reconstruct(TrainSpec(steps, minutes, lr, optimiser=optimiser), batch, crop, loss)
+    with _hosted(quiet) as host:
+        spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
+        source = TrainingData(data, crop, batch, pairs, pairs_share)
+        Recipe(run, device, size, seed, origin, host).reconstruct(source, spec, loss)
 
 
 @train.command()
@@ -136,14 +141,15 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
-    from ..training.trainer import TrainSpec
-    from .launch import framed
-    from .stages import Session
+    from ..data.training_data import TrainingData
+    from ..training.recipe import Recipe
+    from ..training.spec import TrainSpec
 
-    with framed() as frame:
-        session = Session(data, run, device, size, seed, compile, accumulate, pairs, pairs_share, origin, quiet, frame)
-        spec = TrainSpec(steps, minutes, lr, optimiser=optimiser)
-        session.generate(spec, batch, crop, generator, perceptual, lpips_weights)
+    with _hosted(quiet) as host:
+        spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
+        source = TrainingData(data, crop, batch, pairs, pairs_share)
+        recipe = Recipe(run, device, size, seed, origin, host)
+        recipe.generate(source, spec, generator, perceptual, lpips_weights)
 
 
 @train.command()
@@ -163,10 +169,19 @@ def controller(
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
-    from ..training.trainer import TrainSpec
-    from .launch import framed
-    from .stages import Session
+    from ..data.training_data import TrainingData
+    from ..training.labels import PATCH
+    from ..training.recipe import Recipe
+    from ..training.spec import TrainSpec
 
-    with framed() as frame:
-        session = Session(data, run, device, "s", seed, compile=False, quiet=quiet, frame=frame)
-        session.controller(TrainSpec(steps, minutes, lr), batch, sees, patches, lpips_weights)
+    with _hosted(quiet) as host:
+        spec, source = TrainSpec(steps, minutes, lr), TrainingData(data, PATCH, batch)
+        Recipe(run, device, seed=seed, host=host).controller(source, spec, sees, patches, lpips_weights)
+
+
+def _hosted(quiet: bool) -> AbstractContextManager[Host]:
+    """What is refused within is said once, by the first of several ranks."""
+    from ..training.host import hosted
+    from .progress import Narrator
+
+    return hosted(Narrator(quiet))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,28 +9,7 @@ from torch import Tensor
 
 from ..device import channels_last
 from .degrade import DegradeSpec, degrade, only
-from .image_cache import Pool, Source, is_held_out, large_enough
-
-
-@dataclass
-class Photographs:
-    """The training pictures, or pairs, and the held-out ones, on one device."""
-
-    train: Pool
-    held_out: Pool
-
-    @classmethod
-    def load(cls, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu") -> Photographs:
-        """Decode what is large enough; the held-out slice is chosen by name, and is the first where that is empty."""
-        sources = large_enough(sources, crop)
-        held_out = [source for source in sources if is_held_out(source)] or sources[:1]
-        train = [source for source in sources if source not in set(held_out)] or sources
-        return cls(Pool(train, crop, device), Pool(held_out, crop, device))
-
-    @property
-    def clean(self) -> Photographs:
-        """Of pairs, the clean sides as photographs."""
-        return Photographs(self.train.clean, self.held_out.clean)
+from .photographs import Photographs
 
 
 @dataclass

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import NoInputError, UsageError
+from ..images.walk import is_picture
 from . import sidd
 from .benchmark import Benchmark
-from .folders import noisy_sets, paired, pictures
+from .folders import noisy_sets, paired
 from .protocols import check_noises
 
 
@@ -104,7 +105,7 @@ def _open(name: str, root: Path, sigmas: Sequence[float], noises: Sequence[str])
     if entry.pairs:
         sides = _resolve(folder, "noisy"), _resolve(folder, "clean")
         return [_counted(paired(sides[0] or folder, sides[1] or folder, name), entry)]
-    files = pictures(folder.iterdir())
+    files = sorted(path for path in folder.iterdir() if is_picture(path.name) and path.is_file())
     if not files:
         raise _absent(name, root, f"{folder} holds no pictures")
     return [_counted(benchmark, entry) for benchmark in noisy_sets(name, folder, files, sigmas, noises)]

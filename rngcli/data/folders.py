@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import NoInputError, PictureError, UsageError
-from ..images import READABLE_SUFFIXES, read
+from ..images import FORMAT_OF_SUFFIX, read
 from ..images.walk import walk
 from .benchmark import Benchmark, Pair, awgn
 from .protocols import ALIKE, PROTOCOLS, check_noises, degraded, eight_bits
@@ -25,15 +25,9 @@ def clean_folder(path: str | Path) -> list[Path]:
         raise NoInputError(f"{folder} is no folder", "give a folder of pictures")
     found = sorted(walk(folder).pictures)
     if not found:
-        raise NoInputError(f"no pictures below {folder}", "rng reads JPEG, PNG, TIFF, WebP, AVIF and camera RAW")
+        known = ", ".join(sorted(FORMAT_OF_SUFFIX))
+        raise NoInputError(f"no pictures below {folder}", f"rng reads {known} and camera RAW")
     return found
-
-
-def pictures(paths: Iterable[Path]) -> list[Path]:
-    """Those of `paths` that look like pictures, sorted, hidden files left out."""
-    return sorted(
-        p for p in paths if p.suffix.lower() in READABLE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
 
 
 def with_noise(folder: str | Path, sigmas: Sequence[float] = (), noises: Sequence[str] = ("awgn",)) -> list[Benchmark]:

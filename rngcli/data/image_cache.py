@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..errors import NoInputError, PictureError
+from ..images import read
 
+# Formats whose pixels Pillow and `images.read` give alike in size: not those that turn them while they decode.
+AS_STORED = {"AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
 HELD_OUT = 32  # one file in so many is for validation only, chosen by its name
 
 Source = Path | tuple[Path, Path]  # a picture, or a pair: noisy, clean
+Track = Callable[[Iterable[Any], str, int, str], Iterable[Any]]  # work, what is done, how much there is of what
+
+
+def untracked(work: Iterable[Any], doing: str, total: int, unit: str) -> Iterable[Any]:
+    """Work that nobody watches; who does gives back the same items one by one."""
+    return work
 
 
 def is_held_out(source: Source) -> bool:
@@ -27,14 +36,14 @@ def is_held_out(source: Source) -> bool:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
 
 
-def large_enough(sources: Sequence[Source], crop: int) -> list[Source]:
-    """Those of at least `crop` px on each side, by their headers. Raises NoInputError where none is.
+def large_enough(sources: Sequence[Source], crop: int) -> dict[Source, tuple[int, int]]:
+    """Those of at least `crop` px on each side, with (height, width). Raises NoInputError where none is.
 
     Raises PictureError for what is no picture, and for a pair whose sides differ in size.
     """
     with ThreadPoolExecutor(4) as threads:
         sizes = list(threads.map(_size, sources))
-    found = [source for source, size in zip(sources, sizes, strict=True) if min(size) >= crop]
+    found = {source: size for source, size in zip(sources, sizes, strict=True) if min(size) >= crop}
     if not found:
         cause = f"no picture of at least {crop}×{crop} px among {len(sources)}"
         raise NoInputError(cause, "give larger ones, or a smaller --crop")
@@ -47,9 +56,11 @@ class Pool:
     Pictures smaller than `crop` on a side are left out. A pair is a picture of six channels: noisy, then clean.
     """
 
-    def __init__(self, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu") -> None:
-        sources = large_enough(sources, crop)
-        sizes = torch.tensor([_size(source) for source in sources])  # (P, 2)
+    def __init__(
+        self, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu", track: Track = untracked
+    ) -> None:
+        found = large_enough(sources, crop)
+        sources, sizes = list(found), torch.tensor(list(found.values()))  # (P, 2)
         ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0)
         starts = ends - sizes[:, 0] * sizes[:, 1]
         self.crop = crop
@@ -61,7 +72,7 @@ class Pool:
             self.pixels[starts[i] : ends[i]] = torch.from_numpy(_decode(sources[i])).to(device)
 
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(place, range(len(sources))))
+            list(track(threads.map(place, range(len(sources))), "decoding", len(sources), "pictures"))
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -110,11 +121,8 @@ def _files(source: Source) -> tuple[Path, ...]:
 
 
 def _size(source: Source) -> tuple[int, int]:
-    """(height, width), by the header."""
-    sizes = []
-    for path in _files(source):
-        with _opened(path) as picture:
-            sizes.append((picture.height, picture.width))
+    """(height, width) of the pixels as they are stored."""
+    sizes = [_stored_size(path) for path in _files(source)]
     if sizes[0] != sizes[-1]:
         noisy, clean = (f"{width}×{height}" for height, width in sizes)
         cause = f"{_files(source)[0]} is {noisy} px but its truth is {clean} px"
@@ -122,19 +130,28 @@ def _size(source: Source) -> tuple[int, int]:
     return sizes[0]
 
 
+def _stored_size(path: Path) -> tuple[int, int]:
+    """By the header, which Pillow reads in a moment; what it does not know is decoded."""
+    try:
+        with PIL.Image.open(path) as picture:
+            if picture.format in AS_STORED:
+                return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        pass
+    height, width, _ = _bytes_of(path).shape
+    return height, width
+
+
 def _decode(source: Source) -> np.ndarray:
     """(H·W, 3 or 6) uint8."""
-    sides = []
-    for path in _files(source):
-        with _opened(path) as picture:
-            sides.append(np.array(picture.convert("RGB")))
+    sides = [_bytes_of(path) for path in _files(source)]
     return np.concatenate(sides, axis=2).reshape(-1, 3 * len(sides))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _bytes_of(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8, sRGB, not turned by the orientation tag: crops are turned anyway."""
     try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path} cannot be decoded ({error})", "leave it out") from error
+        pixels = read(path).pixels * 255
+    except PictureError as error:
+        raise PictureError(f"{path} cannot be decoded ({error.cause})", "leave it out") from error
+    return np.rint(pixels, out=pixels).astype(np.uint8)

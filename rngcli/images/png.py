@@ -15,7 +15,9 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from rngcli.errors import PictureError
-from rngcli.images.metadata import Metadata, sane_density
+from rngcli.images.chromaticity import icc_of_png
+from rngcli.images.exif import bare as bare_exif
+from rngcli.images.metadata import Metadata, aspect_of, sane_density
 from rngcli.images.model import (
     Depth,
     Image,
@@ -26,6 +28,7 @@ from rngcli.images.model import (
     from_samples,
     to_samples,
 )
+from rngcli.images.raw_profiles import with_raw_profiles
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEY = b"XML:com.adobe.xmp\0"
@@ -44,15 +47,17 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         raise PictureError("a PNG without a header", "the file is damaged")
     width, height, bits, colour = struct.unpack_from(">IIBB", chunks[0][1])
     check_size(width, height, options.max_pixels)
-    if any(kind == b"acTL" for kind, _ in chunks):
+    if any(kind == b"acTL" and body[:4] != b"\0\0\0\1" for kind, body in chunks):
         raise PictureError("an animated PNG", "rng works on single pictures")
     bare = SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0][:1].isupper())
     key = next((body for kind, body in chunks if kind == b"tRNS"), b"")
     samples = png_decode(bare) if bits == 16 else _samples8(bare, key, colour)
     if bits == 16 and key and colour in (0, 2):
         samples = _with_key(samples, key)
-    metadata = _metadata(chunks)
+    metadata = _metadata(chunks, grey=colour in (0, 4))
     image = _image(samples, metadata)
+    if any(kind == b"caBX" for kind, _ in chunks):
+        image = image.noted("its content credentials (C2PA) were left out")
     if colour == 3:
         return image.noted("a palette picture: written as RGB")
     return image if bits >= 8 else image.noted(f"a grey picture of {bits} bit: written with 8")
@@ -106,24 +111,30 @@ def _image(samples: np.ndarray, metadata: Metadata) -> Image:
     return Image(from_samples(colours), "png", depth, grey, alpha, metadata=metadata)
 
 
-def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
+def _metadata(chunks: list[tuple[bytes, bytes]], grey: bool) -> Metadata:
     exif = xmp = icc = b""
     dpi = None
     text = []
+    aspect = None
     for kind, body in chunks:
         if kind == b"eXIf":
-            exif = body
+            exif = bare_exif(body)
         elif kind == b"iCCP":
             icc = _inflated(body.partition(b"\0")[2][1:])
-        elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
+        elif kind == b"pHYs" and len(body) == 9:
             across, down = struct.unpack_from(">II", body)
-            dpi = (across * 0.0254, down * 0.0254)
+            if body[8] == 1:
+                dpi = (across * 0.0254, down * 0.0254)
+            else:
+                aspect = aspect_of(across, down)
         elif kind == b"iTXt" and body.startswith(_XMP_KEY):
             xmp = _xmp(body)
         elif kind in _TEXT_CHUNKS:
             text.append((kind, body))
     colour = tuple(chunk for chunk in chunks if chunk[0] in _COLOUR_CHUNKS)
-    return Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), text=tuple(text), colour=colour)
+    icc = icc or icc_of_png(colour, grey)
+    known = Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), aspect=aspect, text=tuple(text), colour=colour)
+    return with_raw_profiles(known)
 
 
 def _inflated(data: bytes) -> bytes:
@@ -148,7 +159,7 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     if image.alpha is not None:
         samples = np.dstack([samples, alpha_samples(image.alpha, depth)])
     bare = list(_chunks(_encoded8(samples) if depth == 8 else bytes(png_encode(samples, level=_LEVEL))))
-    extra = _extra(image.metadata, options.software)
+    extra = _extra(image.metadata, image.grey, options.software)
     return SIGNATURE + b"".join(_chunk(*chunk) for chunk in (bare[0], *extra, *bare[1:]))
 
 
@@ -158,13 +169,15 @@ def _encoded8(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _extra(metadata: Metadata, software: str) -> list[tuple[bytes, bytes]]:
-    # A PNG has either an sRGB chunk or a profile.
+def _extra(metadata: Metadata, grey: bool, software: str) -> list[tuple[bytes, bytes]]:
+    # A PNG has either an sRGB chunk or a profile, and none where its other chunks say the same.
     chunks = [chunk for chunk in metadata.colour if not (metadata.icc and chunk[0] == b"sRGB")]
-    if metadata.icc:
+    if metadata.icc and metadata.icc != icc_of_png(metadata.colour, grey):
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
+    elif metadata.aspect:
+        chunks.append((b"pHYs", struct.pack(">IIB", *metadata.aspect, 0)))
     if metadata.exif:
         chunks.append((b"eXIf", metadata.exif))
         chunks.append((b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))

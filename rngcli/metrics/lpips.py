@@ -1,12 +1,14 @@
 """LPIPS v0.1 (Zhang et al. 2018): the distance between two pictures as a classifier's features see them.
 
-torchvision is not needed: the three feature stacks are written out under its parameter names, so its weight files load.
+The three feature stacks are written out by hand, under torchvision's parameter names, so that its weight files load:
+only their convolutions are needed, and torchvision, which must fit torch's very build, would be one more thing that
+everybody has to install, for one metric.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..atomic import whole
 from ..errors import EnvironmentFault, ModelError, PictureError, UsageError
 
 HEADS_URL = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
@@ -115,7 +116,7 @@ def _squeeze() -> nn.Sequential:
 STACKS = {"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}
 
 
-class Files(NamedTuple):
+class WeightFiles(NamedTuple):
     """The two files behind one LPIPS: the classifier's features and the linear heads."""
 
     features: Path
@@ -140,7 +141,7 @@ class LPIPS(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def find(cls, backbone: str = "alex", directory: str | Path | None = None) -> Files:
+    def find(cls, backbone: str = "alex", directory: str | Path | None = None) -> WeightFiles:
         """The weight files of `backbone`: in `directory`, else $RNG_LPIPS, else torch hub's cache.
 
         Raises ModelError naming the files and where they come from.
@@ -156,7 +157,7 @@ class LPIPS(nn.Module):
                 f"`rng eval --lpips-download` fetches them; or put {spec.url} and {HEADS_URL}{backbone}.pth into a "
                 "folder and name it with --lpips-weights or RNG_LPIPS",
             )
-        return Files(found[0], found[1])
+        return WeightFiles(found[0], found[1])
 
     @classmethod
     def load(
@@ -211,7 +212,7 @@ def backbone_spec(name: str) -> BackboneSpec:
     return BACKBONES[name]
 
 
-def download(backbone: str, directory: str | Path | None = None) -> Files:
+def download(backbone: str, directory: str | Path | None = None) -> WeightFiles:
     """Fetch both files from their official addresses into `directory` (torch hub's cache), SHA-256 checked."""
     spec = backbone_spec(backbone)
     folder = Path(directory) if directory else _hub()
@@ -223,24 +224,17 @@ def download(backbone: str, directory: str | Path | None = None) -> Files:
     ):
         if not target.exists():
             _fetch(url, digest, target)
-    return Files(features, heads)
+    return WeightFiles(features, heads)
 
 
 def _fetch(url: str, digest: str, target: Path) -> None:
-    """One file, whole or not at all."""
-    import urllib.request
-
-    sha = hashlib.sha256()
+    """One file, whole or not at all, its SHA-256 checked."""
     try:
-        with whole(target) as part:
-            with urllib.request.urlopen(url, timeout=60) as source, part.open("wb") as sink:
-                while block := source.read(1 << 20):
-                    sha.update(block)
-                    sink.write(block)
-            if not sha.hexdigest().startswith(digest):
-                raise ModelError(f"{url} gave a file of another SHA-256 ({sha.hexdigest()[:16]}…)", "fetch it by hand")
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=digest, progress=sys.stderr.isatty())
     except OSError as error:
         raise EnvironmentFault(f"{url} cannot be fetched ({error})", "fetch it by hand: see --lpips-weights") from error
+    except RuntimeError as error:
+        raise ModelError(f"{url} gave a file of another SHA-256 ({error})", "fetch it by hand") from error
 
 
 def _hub() -> Path:

@@ -98,7 +98,7 @@ class ConditionalNAFBlock(nn.Module):
         return y + self.gamma.to(x.dtype) * self.conv5(z)
 
 
-class Stage(nn.ModuleList):
+class Level(nn.ModuleList):
     """Blocks one after the other, all at one noise level."""
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -134,8 +134,8 @@ class UNet(nn.Module):
             c //= 2
             self.decoders.append(self._stage(c, blocks))
 
-    def _stage(self, channels: int, blocks: int) -> Stage:
-        return Stage(ConditionalNAFBlock(channels, self.spec.embedding) for _ in range(blocks))
+    def _stage(self, channels: int, blocks: int) -> Level:
+        return Level(ConditionalNAFBlock(channels, self.spec.embedding) for _ in range(blocks))
 
     def condition(self, noisy: Tensor, reconstruction: Tensor) -> Tensor:
         """What the network sees beside d_t, by its spec: x, r(x) or both; (N, 3 or 6, H, W)."""

@@ -1,15 +1,21 @@
-"""Training in several processes as `torchrun` starts them: which of them this is, and what they share."""
+"""Training in several processes as `torchrun` starts them: which of them this is, and what they share.
+
+DistributedDataParallel averages the gradients. What it has no word for stands here: rank 0 decides and writes, the
+others hear of it; labels are gathered; and of several ranks that fail, the first one says why.
+"""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import EnvironmentFault, UsageError
 
@@ -33,21 +39,34 @@ class Ranks:
         """What `--device NAME` means for this rank; it must be called, once, before anything is shared."""
         return name
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks."""
+    def parallel(self, net: nn.Module) -> nn.Module:
+        """`net` with rank 0's weights; after a backward pass its gradients are the means over the ranks."""
+        return net
 
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+    def alone(self, net: nn.Module) -> AbstractContextManager[None]:
+        """Within, gradients of what `parallel` returned stay with their rank, to be added to those of its next pass."""
+        return nullcontext()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within, what comes of another rank's end is said as such, by EnvironmentFault."""
+        return nullcontext()
+
+    def mean(self, number: float) -> float:
+        """The mean over the ranks, on every rank."""
+        return number
+
+    def copy_rank0(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by rank 0's."""
 
-    def gathered(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """The ranks' rows, as many of each, one below the other in the order of the ranks; on every rank."""
         return rows
 
-    def told(self, *numbers: float) -> tuple[float, ...]:
+    def broadcast(self, *numbers: float) -> tuple[float, ...]:
         """Rank 0's numbers, on every rank."""
         return numbers
 
-    def once(self, make: Callable[[], T]) -> T:
+    def on_rank0(self, make: Callable[[], T]) -> T:
         """What rank 0 makes, on every rank; the others wait for it."""
         return make()
 
@@ -86,34 +105,56 @@ class Joined(Ranks):
         )
         return str(self.device)
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
+    def parallel(self, net: nn.Module) -> nn.Module:
+        # A 1×1 convolution of one output has two layouts that mean the same; DDP remarks on it, and nothing is slower.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        with self.together():
+            return DistributedDataParallel(net)
+
+    def alone(self, net: nn.Module) -> AbstractContextManager[None]:
+        assert isinstance(net, DistributedDataParallel)
+        return net.no_sync()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_of_connections(error):
+                raise
+            remedy = "its own message says why; the same command goes on from the last state"
+            raise EnvironmentFault("another process of this run has ended", remedy) from error
+
+    def mean(self, number: float) -> float:
+        total = torch.tensor([number], dtype=torch.float64, device=self.device)
+        with self.together():
+            distributed.all_reduce(total)
+        return total.item() / self.size
+
+    @torch.no_grad()
+    def copy_rank0(self, tensors: Sequence[Tensor]) -> None:
         flat = torch.cat([tensor.flatten() for tensor in tensors])  # one message, whatever the layouts
-        with _together():
-            distributed.all_reduce(flat)
-        _unpack(flat / self.size, tensors)
-
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _together():
+        with self.together():
             distributed.broadcast(flat, 0)
-        _unpack(flat, tensors)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
-    def gathered(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         rows = rows.contiguous().to(self.device)
         parts = [torch.empty_like(rows) for _ in range(self.size)]
-        with _together():
+        with self.together():
             distributed.all_gather(parts, rows)
         return torch.cat(parts)
 
-    def told(self, *numbers: float) -> tuple[float, ...]:
+    def broadcast(self, *numbers: float) -> tuple[float, ...]:
         message = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        with _together():
+        with self.together():
             distributed.broadcast(message, 0)
         return tuple(message.tolist())
 
-    def once(self, make: Callable[[], T]) -> T:
+    def on_rank0(self, make: Callable[[], T]) -> T:
         made = [make() if self.first else None]
-        with _together():
+        with self.together():
             distributed.broadcast_object_list(made, 0, device=self.device)
         return made[0]  # type: ignore[return-value]
 
@@ -125,7 +166,7 @@ class Joined(Ranks):
 
     def leave(self) -> None:
         # Together: a process that tears its connections down while another still writes may be aborted by its runtime.
-        with _together():
+        with self.together():
             distributed.barrier()
         distributed.destroy_process_group()
 
@@ -135,16 +176,7 @@ def find_ranks() -> Ranks:
     return Joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Ranks()
 
 
-@contextmanager
-def _together() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        remedy = "its own message says why; the same command goes on from the last state"
-        raise EnvironmentFault("another process of this run has ended", remedy) from error
-
-
-@torch.no_grad()
-def _unpack(flat: Tensor, tensors: Sequence[Tensor]) -> None:
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
+def _is_of_connections(error: RuntimeError) -> bool:
+    """Whether another process is to blame: NCCL's errors have a class of their own, Gloo's only their words."""
+    words = str(error).lower()
+    return isinstance(error, distributed.DistError) or "gloo" in words or "connection" in words

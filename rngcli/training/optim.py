@@ -1,4 +1,8 @@
-"""What moves the weights: AdamW, or Muon, which makes a matrix's step orthogonal (Jordan et al. 2024)."""
+"""What moves the weights: AdamW, or Muon, which makes a matrix's step orthogonal (Jordan et al. 2024).
+
+Muon is written by hand, since torch.optim.Muon takes matrices only, and the weights that it is for are convolutions
+here. Those of one shape are made orthogonal in one batch of matrices.
+"""
 
 from __future__ import annotations
 

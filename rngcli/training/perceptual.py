@@ -1,4 +1,4 @@
-"""What stage 2 may be asked for beside a small error: detail that looks right, as LPIPS sees it."""
+"""The perceptual loss of stage 2, beside the squared error: LPIPS of what the generator restores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..metrics.lpips import LPIPS
 
-LOOKS_UP_TO = 0.93  # σ of the noisiest level that looks are learned on, where the fullest budget may begin
+PERCEPTUAL_UP_TO = 0.93  # σ of the noisiest level that LPIPS is learned on, where the fullest budget may begin
 SHIFT = 16  # [px], the coarsest stride of the networks and of LPIPS's features
 # What the reconstruction leaves of LPIPS counts as at least this much: a clean picture's share would have no bound.
 LEAST_LEFT = 0.02
@@ -19,12 +19,13 @@ LEAST_LEFT = 0.02
 class Perceptual:
     """A weight on the LPIPS of r(x) + σ_d·d̂_0 as a share of r(x)'s own, beside d̃_0's squared error as a share of d̃_0's.
 
-    Shares, lest strong noise rule, whose LPIPS is large: what detail saves there would outweigh the harm done to
-    a soft picture, small in itself and yet several times what the reconstruction had left.
+    LPIPS is large where noise is strong. By shares, each crop counts alike; by plain sums, what detail saves at strong
+    noise would outweigh the harm that it does to a soft picture, which is small in itself and yet several times what
+    the reconstruction had left.
 
     The squared error's best answer at a noisy level is the mean of all residuals that fit, which has no fine detail;
-    few steps hardly bring it back. LPIPS's best answer is one of those residuals, or near to it. A model trained so has
-    been shown its own measure: LPIPS no longer is a neutral judge of it, least of all with this backbone.
+    few steps hardly bring it back. LPIPS's best answer is one of those residuals, or near to it. A model trained so is
+    flattered by LPIPS, most of all with this backbone: judge it by other measures too.
     """
 
     lpips: LPIPS

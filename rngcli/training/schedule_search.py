@@ -10,76 +10,47 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..device import channels_last, find_precision, replica
-from ..diffusion.residual import ProcessSpec, ResidualDiffusion, sample
+from ..device import replica
+from ..diffusion.residual import ProcessSpec, ResidualDiffusion
 from ..diffusion.schedule import Budget
 from ..errors import ModelError
 from ..methods.rng import rng_of
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
 from ..models.bundle import Bundle
-from .perceptual import LOOKS_UP_TO
+from .perceptual import PERCEPTUAL_UP_TO
+from .sampler import Sampler
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # batches of (clean, noisy), one for each kind of noise
 
 
-class Sampler:
-    """A bundle's networks on a device, for whole batches of patches that share one plan."""
-
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
-        self.bundle, self.device = bundle, device
-        dtype, parts = find_precision(device), rng_of(bundle)
-        self.nafnet = replica(parts.nafnet, device, dtype)
-        self.generator = parts.generator and replica(parts.generator, device, dtype)
-        self.process = ResidualDiffusion(parts.process)
-
-    @torch.inference_mode()
-    def reconstruct(self, noisy: Tensor) -> Tensor:
-        """r(x), float32."""
-        return self.nafnet(noisy)
-
-    @torch.inference_mode()
-    def generate(
-        self, noisy: Tensor, r: Tensor, plan: Sequence[float], seed: int, process: ResidualDiffusion | None = None
-    ) -> Tensor:
-        """The generated residual σ_d·d̃_0, without the gain, by `process` or the bundle's own.
-
-        The noise is the same for every plan and every network. Raises ModelError where there is no generator.
-        """
-        generator, process = self.generator, process or self.process
-        if generator is None:
-            raise ModelError("this model has no generator yet", "run `rng train generate` first")
-        condition = generator.condition(noisy, r)
-        rng = torch.Generator(self.device).manual_seed(seed)
-
-        def predict(d_t: Tensor, gamma: Tensor) -> Tensor:
-            return generator(d_t, condition, gamma).float()
-
-        def draw() -> Tensor:
-            return channels_last(torch.randn(r.shape, generator=rng, device=self.device))
-
-        return process.spec.sigma_d * sample(process, predict, plan, draw)
-
-
 @dataclass(frozen=True)
-class Way:
-    """From which level to which, in how many evaluations, how randomly."""
+class SamplerSetting:
+    """From which level to which (σ in units of σ_d), in how many evaluations, how randomly."""
 
     start: float
     last: float
     evaluations: int
     eta: float = 0.0
 
+    def __str__(self) -> str:
+        count = "1 evaluation" if self.evaluations == 1 else f"{self.evaluations} evaluations"
+        return f"from σ {self.start:g} to {self.last:g} in {count}" + f", η {self.eta:g}" * bool(self.eta)
+
 
 @dataclass(frozen=True)
 class Trial:
-    """One way with one gain, and how it did where it helps; elsewhere the controller will choose nothing."""
+    """One setting with one gain, and how it did where it helps; elsewhere the controller will choose nothing."""
 
-    way: Way
+    setting: SamplerSetting
     gain: float
     lpips: float  # LPIPS over that of the reconstruction, mean over the kinds of noise: 0.75 is 25 % lower
     dpsnr: float  # mean change in PSNR [dB]
     share: float  # of the patches that it helps
+
+    def __str__(self) -> str:
+        found = f"LPIPS ×{self.lpips:.3f}, PSNR {self.dpsnr:+.2f} dB, helps {self.share:.0%} of the patches"
+        return f"{self.setting}, gain {self.gain:g}: {found}"
 
 
 @dataclass(frozen=True)
@@ -107,39 +78,42 @@ class _Known:
 
 # Higher beginnings (1.2 and 2.2 were tried) gain little, and show tile borders. So do lower ones (0.3: 0.96 of the
 # gradient elsewhere): where there is little noise to make texture of, it hangs on r(x), and tiles agree less on that.
-STARTS = (0.6, 0.76, LOOKS_UP_TO)
+STARTS = (0.6, 0.76, PERCEPTUAL_UP_TO)
 GRID = (
-    *(Way(start, 0.3, 1) for start in STARTS),
-    *(Way(*way) for way in product((0.6, LOOKS_UP_TO), (0.15, 0.3), (2, 4))),
+    *(SamplerSetting(start, 0.3, 1) for start in STARTS),
+    *(SamplerSetting(*levels) for levels in product((0.6, PERCEPTUAL_UP_TO), (0.15, 0.3), (2, 4))),
 )
 ETAS = (0.5, 1.0)
 GAINS = (0.7, 1.0, 1.4, 1.8)
+MOST_TRIALS = (len(GRID) + len(ETAS)) * len(GAINS)
 MOST_DB = 1.0  # what generated detail may cost of PSNR, in the mean
 ALIKE = 1.003  # LPIPS within this factor of each other are the same, as far as some dozen patches can tell
 
 
-def search_schedule(sampler: Sampler, lpips: LPIPS, pairs: Pairs, grid: Sequence[Way] = GRID) -> Iterator[Trial]:
-    """Every way of `grid`, then the best one with more randomness where it has several steps; each with every gain,
-    which costs no sampling.
+def search_schedule(
+    sampler: Sampler, lpips: LPIPS, pairs: Pairs, grid: Sequence[SamplerSetting] = GRID
+) -> Iterator[Trial]:
+    """Every setting of `grid`, then the best one with more randomness where it has several steps; each with every
+    gain, which costs no sampling.
     """
     known = [_Known.of(clean, noisy, sampler, lpips) for clean, noisy in pairs]
     trials: list[Trial] = []
-    for way in grid:
-        trials += _try(way, sampler, lpips, known)
+    for setting in grid:
+        trials += _try(setting, sampler, lpips, known)
         yield from trials[-len(GAINS) :]
-    best = best_of(trials).way
+    best = best_of(trials).setting
     for eta in ETAS if best.evaluations > 1 else ():  # after a single one, nothing is left to be random
         yield from _try(replace(best, eta=eta), sampler, lpips, known)
 
 
-def _try(way: Way, sampler: Sampler, lpips: LPIPS, known: Sequence[_Known]) -> list[Trial]:
-    plan = Budget(way.start, way.evaluations).plan(way.last, way.evaluations)
-    process = ResidualDiffusion(replace(sampler.process.spec, eta=way.eta))
+def _try(setting: SamplerSetting, sampler: Sampler, lpips: LPIPS, known: Sequence[_Known]) -> list[Trial]:
+    plan = Budget(setting.start, setting.evaluations).plan(setting.last, setting.evaluations)
+    process = ResidualDiffusion(replace(sampler.process.spec, eta=setting.eta))
     residuals = [sampler.generate(k.noisy, k.r, plan, 0, process) for k in known]
     trials = []
     for gain in GAINS:
         rows = [_score(k, gain * d, lpips) for k, d in zip(known, residuals, strict=True)]
-        trials.append(Trial(way, gain, *(float(torch.stack(column).mean()) for column in zip(*rows, strict=True))))
+        trials.append(Trial(setting, gain, *(float(torch.stack(column).mean()) for column in zip(*rows, strict=True))))
     return trials
 
 
@@ -169,12 +143,12 @@ def best_of(trials: Sequence[Trial], most_db: float = MOST_DB) -> Trial:
         return max(trials, key=lambda t: t.dpsnr)
     lowest = min(trial.lpips for trial in affordable)
     alike = [trial for trial in affordable if trial.lpips <= ALIKE * lowest]
-    return min(alike, key=lambda t: (t.way.evaluations, -t.way.start, t.lpips))
+    return min(alike, key=lambda t: (t.setting.evaluations, -t.setting.start, t.lpips))
 
 
-def with_way(process: ProcessSpec, best: Trial) -> ProcessSpec:
+def with_trial(process: ProcessSpec, best: Trial) -> ProcessSpec:
     """The process as a search's best trial asks for."""
-    return replace(process, last=best.way.last, eta=best.way.eta, gain=best.gain)
+    return replace(process, last=best.setting.last, eta=best.setting.eta, gain=best.gain)
 
 
 def gains_of_choices(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import images
+from ..errors import EnvironmentFault
 
 
-class Task(Protocol):
+class Stage(Protocol):
     """What a stage brings: a network, a loss on a fresh random batch, a score."""
 
     net: nn.Module
@@ -27,7 +29,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Illustrated(Protocol):
-    """A task that can show what its network does; each checkpoint then draws it."""
+    """A stage that can show what its network does; each checkpoint then draws it."""
 
     def samples(self, net: nn.Module) -> Tensor:
         """By the averaged network: (rows, columns, 3, H, W) sRGB, a row a held-out crop, from noisy x to truth y."""
@@ -43,10 +45,18 @@ class Progress:
     lr: float
     scores: dict[str, float]
 
+    def append_to(self, log: Path) -> None:
+        """Add the line. Raises EnvironmentFault where the disk refuses."""
+        try:
+            with log.open("a") as file:
+                file.write(json.dumps(asdict(self)) + "\n")
+        except OSError as error:
+            cause = f"{log} cannot be written ({error.strerror})"
+            raise EnvironmentFault(cause, "make room on the disk; the same command goes on") from error
+
 
 def draw(samples: Tensor, path: Path) -> None:
     """Write (rows, columns, 3, H, W) sRGB, clamped to [0, 1], as one picture; makes the folder."""
     rows, columns, channels, height, width = samples.shape
     strips = samples.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    path.parent.mkdir(exist_ok=True)
     images.write(path, images.Image(strips.float().clamp(0, 1).cpu().numpy()))

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..atomic import whole
+from ..atomic import remove_parts, whole
 from ..device import bfloat16_pays
-from ..errors import EnvironmentFault, ModelError, RngError, UsageError
+from ..errors import EnvironmentFault, ModelError, RngError
 from ..signals import Interruption
 from .compile_fallback import Forward
 from .distributed import Ranks
+from .ema import update_average
 from .optim import optimisers
-from .stage import Illustrated, Progress, Task, draw
-
-
-@dataclass(frozen=True)
-class TrainSpec:
-    """How long and how fast; what is trained, and on what, is the task's business."""
-
-    steps: int | None = None  # stop after so many optimiser steps …
-    minutes: float | None = None  # … or after so much training time, whichever is given
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    ema: float = 0.999
-    clip: float = 1.0  # gradient norm
-    warmup: int = 100  # [steps]
-    accumulate: int = 1  # batches per optimiser step, on each rank
-    seed: int = 0
-    optimiser: str = "adamw"
-    compile: bool = False  # where the device can
-    save_minutes: float = 4.0  # between checkpoints, each with a validation …
-    overhead: float = 0.1  # … and longer where these would take more than this share of the time
-
-    def progress(self, step: int, minutes: float) -> float:
-        """The share of the run that is over, in [0, 1]."""
-        shares = [step / self.steps if self.steps else 0.0, minutes / self.minutes if self.minutes else 0.0]
-        return min(1.0, max(shares))
-
-    def learning_rate(self, step: int, minutes: float) -> float:
-        """Linear warm-up, then half a cosine that reaches zero when the steps or the minutes are spent."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step, minutes)))
-        return self.lr * cosine * min(1.0, (step + 1) / self.warmup)
+from .spec import TrainSpec
+from .stage import Illustrated, Progress, Stage, draw
 
 
 def step_generator(seed: int, step: int, batch: int, device: torch.device) -> torch.Generator:
@@ -69,26 +40,28 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
+        stage: Stage,
         spec: TrainSpec,
         folder: Path,
         ranks: Ranks | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        if spec.steps is None and spec.minutes is None:
-            raise UsageError("training needs an end", "give --steps or --minutes")
-        self.task, self.spec, self.folder = task, spec, folder
+        self.stage, self.spec, self.folder = stage, spec, folder
         self.ranks, self.interruption = ranks or Ranks(), interruption or Interruption()
-        self.device = next(task.net.parameters()).device
-        self.average = deepcopy(task.net).eval().requires_grad_(False)
-        self.forward = Forward(task.net, self.device, spec.compile)
+        self.device = next(stage.net.parameters()).device
+        self.average = deepcopy(stage.net).eval().requires_grad_(False)
+        self.forward = Forward(stage.net, self.device, spec.compile)
+        self._parallel: nn.Module = self.forward  # what the ranks train together, once a run begins
         self.tell: Callable[[str], None] = lambda line: None
-        self.optimisers = optimisers(task.net, spec.optimiser, spec.lr, spec.weight_decay)
+        self.optimisers = optimisers(stage.net, spec.optimiser, spec.lr, spec.weight_decay)
         self.step, self.minutes = 0, 0.0
         self.scores: dict[str, float] = {}  # of the last checkpoint
         self._whole = True  # whether the state is one between two steps
         self._saved_at, self._cost = time.monotonic(), 0.0  # [s] of the last checkpoint
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFault(f"{folder} cannot be made ({error.strerror})", "give another --run") from error
 
     # --- state -------------------------------------------------------------------------------------------------
 
@@ -102,7 +75,7 @@ class Trainer:
             return False
         try:
             state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-            self.task.net.load_state_dict(state["net"])
+            self.stage.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
             for optimiser, its in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(its)
@@ -117,14 +90,14 @@ class Trainer:
         if not self.ranks.first:
             return
         state = {
-            "net": self.task.net.state_dict(),
+            "net": self.stage.net.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "minutes": self.minutes,
         }
-        with whole(self.state_file) as part:
-            torch.save(state, part)
+        with whole(self.state_file) as part, part.open("wb") as file:
+            torch.save(state, file)
 
     # --- one step ----------------------------------------------------------------------------------------------
 
@@ -136,7 +109,7 @@ class Trainer:
         lr = self.spec.learning_rate(self.step, self.minutes)
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = lr
-        self.task.net.train()
+        self.stage.net.train()
         loss, norm = self._gradient()
         # Perhaps the compiler's fault; on all ranks alike, since they share losses and gradients.
         while not math.isfinite(loss + norm) and (way := self.forward.next_way()):
@@ -149,44 +122,35 @@ class Trainer:
         self._whole = False
         for optimiser in self.optimisers:
             optimiser.step()
-        self._follow()
+        update_average(self.average, self.stage.net, self.step, self.spec.ema)
         self.step += 1
         self._whole = True
         return loss
 
     def _gradient(self) -> tuple[float, float]:
         """The step's mean loss, and the norm of its gradient before it is clipped."""
-        self.task.net.zero_grad(set_to_none=True)
+        self.stage.net.zero_grad(set_to_none=True)
         loss = self._backward()
-        return loss, float(nn.utils.clip_grad_norm_(self.task.net.parameters(), self.spec.clip))
+        return loss, float(nn.utils.clip_grad_norm_(self.stage.net.parameters(), self.spec.clip))
 
     def _backward(self) -> float:
-        """The gradients of the step's batches, averaged over the ranks; returns the mean loss."""
+        """The gradients of the step's batches, averaged over the ranks; returns the mean loss of all."""
         total = 0.0
         for batch in range(self.spec.accumulate):
-            number = self.ranks.rank * self.spec.accumulate + batch
-            rng = step_generator(self.spec.seed, self.step, number, self.device)
-            torch.manual_seed(rng.initial_seed())  # for what a network draws itself, as dropout does
-            with self._autocast():
-                loss = self.task.loss(self.forward, rng) / self.spec.accumulate
-            loss.backward()
-            total += loss.item()
-        # After the backward pass and on the bare network, where DDP would wrap it: torch.compile, the average and the
-        # state never learn of ranks. The loss goes along, so a rank whose loss is no number stops them all.
-        mean = torch.tensor([total], device=self.device)
-        gradients = [p.grad for p in self.task.net.parameters() if p.grad is not None]
-        self.ranks.average([*gradients, mean])
-        return mean.item()
+            last = batch == self.spec.accumulate - 1
+            with self.ranks.together() if last else self.ranks.alone(self._parallel):
+                total += self._backward_of(batch)
+        return self.ranks.mean(total)  # so a rank whose loss is no number stops them all
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Exponential moving average of the weights, quick at first so that the random start is forgotten."""
-        decay = min(self.spec.ema, (1 + self.step) / (10 + self.step))
-        ours: list[Tensor] = list(self.average.parameters())
-        theirs: list[Tensor] = list(self.task.net.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
-        for mine, other in zip(self.average.buffers(), self.task.net.buffers(), strict=True):
-            mine.copy_(other)
+    def _backward_of(self, batch: int) -> float:
+        """Add the gradients of one batch of this rank; returns its part of the mean loss."""
+        number = self.ranks.rank * self.spec.accumulate + batch
+        rng = step_generator(self.spec.seed, self.step, number, self.device)
+        torch.manual_seed(rng.initial_seed())  # for what a network draws itself, as dropout does
+        with self._autocast():
+            loss = self.stage.loss(self._parallel, rng) / self.spec.accumulate
+        loss.backward()
+        return loss.item()
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -219,17 +183,19 @@ class Trainer:
             raise
 
     def _begin_alike(self) -> None:
-        (step,) = self.ranks.told(self.step)
+        (step,) = self.ranks.broadcast(self.step)
         if step != self.step:
             cause = f"rank {self.ranks.rank} is at step {self.step}, but rank 0 at step {step:.0f}"
             raise EnvironmentFault(cause, "put --run where all machines see it")
-        nets = (self.task.net, self.average)
-        self.ranks.copy_first([tensor for net in nets for tensor in (*net.parameters(), *net.buffers())])
+        self._parallel = self.ranks.parallel(self.forward)
+        self.ranks.copy_rank0([*self.average.parameters(), *self.average.buffers()])
+        if self.ranks.first:
+            remove_parts(self.folder)
         self._saved_at = time.monotonic()
 
     def _goes_on(self) -> bool:
         """Whether another step is due: by rank 0's clock, and unless rank 0 was asked to stop."""
-        self.minutes, asked = self.ranks.told(self.minutes, float(self.interruption.asked))
+        self.minutes, asked = self.ranks.broadcast(self.minutes, float(self.interruption.asked))
         if asked:
             raise KeyboardInterrupt
         return self.spec.progress(self.step, self.minutes) < 1
@@ -245,13 +211,12 @@ class Trainer:
         self.save()
         mean = sum(losses) / len(losses) if losses else math.nan
         lr = self.spec.learning_rate(self.step, self.minutes)
-        self.scores = self.task.validate(self.average)
+        self.scores = self.stage.validate(self.average)
         progress = Progress(self.step, self.minutes, mean, lr, self.scores)
         if losses:  # a run that was at its end already has that line
-            with open(self.folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(progress.__dict__) + "\n")
-        if isinstance(self.task, Illustrated):
-            draw(self.task.samples(self.average), self.folder / "samples" / f"{self.step:07}.png")
+            progress.append_to(self.folder / "log.jsonl")
+        if isinstance(self.stage, Illustrated):
+            draw(self.stage.samples(self.average), self.folder / "samples" / f"{self.step:07}.png")
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - start
         return progress

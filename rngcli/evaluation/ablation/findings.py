@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from .ledger import Result
-from .rows import Part, Row
+from ..paired import PairedDifference
+from .ledger import RowResult
+from .rows import Part, TableRow
 
 FORMAT = "rng-ablation-1"
 METRICS = (("psnr", "PSNR", 2, " dB"), ("lpips", "LPIPS", 4, ""))
@@ -19,61 +19,48 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean of a − b over the patches that both rows were measured on, and its standard error."""
+def verdict(found: PairedDifference, expected: float | None, least: float = 0.0) -> str:
+    """Against the sign of the paper's difference; where it has none, what the difference is by itself.
 
-    mean: float
-    error: float
-
-    @classmethod
-    def of(cls, a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> Difference | None:
-        """None where there are no figures."""
-        gaps = [x - y for name in a for x, y in zip(a[name], b[name], strict=True)]
-        if not gaps:
-            return None
-        mean = sum(gaps) / len(gaps)
-        if len(gaps) == 1:
-            return cls(mean, math.inf)
-        return cls(mean, math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / len(gaps)))
-
-    def verdict(self, expected: float | None, least: float = 0.0) -> str:
-        """Against the sign of the paper's difference; where it has none, what the difference is by itself.
-
-        Undecided within two standard errors, and below `least`.
-        """
-        if abs(self.mean) <= max(2 * self.error, least):
-            return "undecided"
-        if expected is None:
-            return "higher" if self.mean > 0 else "lower"
-        return "agrees" if self.mean * expected > 0 else "does not agree"
+    Undecided within two standard errors, and below `least`.
+    """
+    if not found.decided(least):
+        return "undecided"
+    if expected is None:
+        return "higher" if found.mean > 0 else "lower"
+    return "agrees" if found.mean * expected > 0 else "does not agree"
 
 
-def findings(part: Part, results: Mapping[str, Result]) -> list[str]:
+def findings(part: Part, results: Mapping[str, RowResult]) -> list[str]:
     """A sentence for each claim of a part: what the paper has, and what the results say to it."""
     rows = {row.label: row for row in part.rows}
     return [f"“{a}” against “{b}”: {_papers(rows[a], rows[b])}; {_ours(rows[a], rows[b], results)}."
             for a, b in part.claims]  # fmt: skip
 
 
-def _papers(a: Row, b: Row) -> str:
+def _papers(a: TableRow, b: TableRow) -> str:
     if not (a.paper and b.paper):
         return "not compared in the paper"
     return f"in the paper {a.paper[0]:.2f} against {b.paper[0]:.2f} dB, LPIPS {a.paper[1]:.4f} against {b.paper[1]:.4f}"
 
 
-def _ours(a: Row, b: Row, results: Mapping[str, Result]) -> str:
+def _ours(a: TableRow, b: TableRow, results: Mapping[str, RowResult]) -> str:
     words = []
     for index, (key, name, digits, unit) in enumerate(METRICS):
-        gap = Difference.of(*(asdict(results[row.label].score)[key] for row in (a, b)))
+        gap = PairedDifference.of(*(_by_patch(results[row.label], key) for row in (a, b)))
         if gap:
             expected = a.paper[index] - b.paper[index] if a.paper and b.paper else None
             figures = f"{name} {gap.mean:+.{digits}f} ± {2 * gap.error:.{digits}f}{unit}"
-            words.append(f"{figures} ({gap.verdict(expected, 10**-digits)})")
+            words.append(f"{figures} ({verdict(gap, expected, 10**-digits)})")
     return f"here {', '.join(words)}"
 
 
-def as_data(parts: Sequence[tuple[Part, Mapping[str, Result]]], facts: Mapping[str, Any]) -> dict[str, Any]:
+def _by_patch(result: RowResult, key: str) -> list[float]:
+    """One figure a patch, of every σ in turn."""
+    return [figure for figures in asdict(result.score)[key].values() for figure in figures]
+
+
+def as_data(parts: Sequence[tuple[Part, Mapping[str, RowResult]]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything, for programs."""
     tables = [
         {
@@ -88,7 +75,7 @@ def as_data(parts: Sequence[tuple[Part, Mapping[str, Result]]], facts: Mapping[s
     return {"format": FORMAT, "facts": dict(facts), "parts": tables}
 
 
-def as_markdown(parts: Sequence[tuple[Part, Mapping[str, Result]]], facts: Mapping[str, Any]) -> str:
+def as_markdown(parts: Sequence[tuple[Part, Mapping[str, RowResult]]], facts: Mapping[str, Any]) -> str:
     """A table for each part, with its findings below."""
     lines = []
     for part, results in parts:
@@ -98,14 +85,14 @@ def as_markdown(parts: Sequence[tuple[Part, Mapping[str, Result]]], facts: Mappi
     return "\n".join([*lines, NOTE, "", about]) + "\n"
 
 
-def _table(part: Part, results: Mapping[str, Result]) -> list[str]:
+def _table(part: Part, results: Mapping[str, RowResult]) -> list[str]:
     sigmas = " / ".join(next(iter(results.values())).score.psnr)
     heads = (f"PSNR, σ = {sigmas}", "LPIPS", "PSNR of r(x)", "spread", "evaluations", "steps", "minutes", "paper")
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     return lines + [f"| {row.label} | {' | '.join(_cells(row, results[row.label]))} |" for row in part.rows]
 
 
-def _cells(row: Row, result: Result) -> list[str]:
+def _cells(row: TableRow, result: RowResult) -> list[str]:
     score = result.score
     return [
         _each((_mean(v) for v in score.psnr.values()), 2),

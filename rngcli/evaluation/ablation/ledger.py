@@ -10,22 +10,22 @@ from typing import Any
 
 from ...atomic import whole
 from ...errors import UsageError
-from .measuring import Score
+from .patch_scores import PatchScores
 
 
 @dataclass(frozen=True)
-class Result:
+class RowResult:
     """What is known of a row."""
 
-    score: Score
+    score: PatchScores
     evaluations: float  # of the generator, a patch, in the mean
     steps: tuple[int, ...]
     minutes: float
     made_by: str
 
     @classmethod
-    def of(cls, known: Mapping[str, Any]) -> Result:
-        return cls(**{**known, "score": Score(**known["score"]), "steps": tuple(known["steps"])})
+    def of(cls, known: Mapping[str, Any]) -> RowResult:
+        return cls(**{**known, "score": PatchScores(**known["score"]), "steps": tuple(known["steps"])})
 
 
 class Ledger:
@@ -33,17 +33,17 @@ class Ledger:
 
     def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
         self.file, self.settings = file, dict(settings)
-        self.results: dict[str, Result] = {}
+        self.results: dict[str, RowResult] = {}
         if file.exists():
             known = json.loads(file.read_text())
             other = [name for name, value in self.settings.items() if known["settings"].get(name) != value]
             if other:
                 before = ", ".join(f"{name} {known['settings'].get(name)}" for name in other)
                 raise UsageError(f"{file.parent} holds ablations with {before}", "give that again, or another --run")
-            self.results = {key: Result.of(result) for key, result in known["results"].items()}
+            self.results = {key: RowResult.of(result) for key, result in known["results"].items()}
         self._write()
 
-    def put(self, key: str, result: Result) -> None:
+    def put(self, key: str, result: RowResult) -> None:
         """Remember it on disk."""
         self.results[key] = result
         self._write()

@@ -7,10 +7,10 @@ from typing import Literal
 
 from ...diffusion.residual import ProcessSpec
 from ...diffusion.schedule import Budget, ScheduleSpec
-from ...training.stages.generate import WITH_LOOKS
+from ...training.stages.generate import WITH_PERCEPTUAL
 
-LOOKS, ONCE = WITH_LOOKS
-LOOKS_WEIGHT = 25.0  # as the shipped model
+PERCEPTUAL, ONCE = WITH_PERCEPTUAL
+PERCEPTUAL_WEIGHT = 25.0  # as the shipped model
 # The paper's whole range of levels, more often the quiet ones, where the picture is decided.
 PROCESS = ProcessSpec(schedule=ScheduleSpec(quietest=20, crowding=2.0))
 CONTROLLER_SHARE = 0.5
@@ -23,12 +23,12 @@ class Variant:
     strategy: Literal["reconstruct", "generate", "joint", "supervised", "alone"]
     condition: str = "noisy"  # what the U-Net sees, as in UNetSpec; or "fusion": a FusionNet in its place
     prediction: str = "eps"
-    looks: bool = False  # LPIPS is learned beside the squared error
+    perceptual: bool = False  # LPIPS is learned beside the squared error
 
     @property
     def name(self) -> str:
         """Its folder in the run."""
-        parts = [self.strategy, self.condition, self.prediction, *["looks"] * self.looks]
+        parts = [self.strategy, self.condition, self.prediction, *["perceptual"] * self.perceptual]
         return self.strategy if self.strategy == "reconstruct" else "-".join(parts)
 
     @property
@@ -58,7 +58,7 @@ FROM_NOISE = Budget(10.0, 20)  # where there is no reconstruction, so that all b
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of a table; `paper`: the PSNR [dB] and LPIPS that the paper has for it."""
 
     label: str
@@ -79,7 +79,7 @@ class Part:
     key: str
     title: str
     source: str  # of the paper's figures
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     claims: tuple[tuple[str, str], ...]
     needs_lpips: bool = False
 
@@ -91,9 +91,9 @@ FUSION = Variant("generate", "fusion", "v")
 BUDGETS = (10, 20, 50, 100)
 
 
-def _starts() -> tuple[Row, ...]:
+def _starts() -> tuple[TableRow, ...]:
     kinds = (("d_T = √(1−γ_T)·ε", False), ("d_T = ε", True))
-    return tuple(Row(f"T = {t}, {kind}", PAPER, Linear(t, literal)) for t in BUDGETS for kind, literal in kinds)
+    return tuple(TableRow(f"T = {t}, {kind}", PAPER, Linear(t, literal)) for t in BUDGETS for kind, literal in kinds)
 
 
 STARTS = _starts()
@@ -101,34 +101,34 @@ PARTS = (
     Part(
         "strategy", "Training strategy", "Table 1, SIDD, a U-Net as reconstruction",
         (
-            Row("joint", Variant("joint"), FULL, (32.4438, 0.1360)),
-            Row("joint, supervised", Variant("supervised"), FULL, (37.2392, 0.1185)),
-            Row("two-stage", PAPER, FULL, (36.7467, 0.1091)),
+            TableRow("joint", Variant("joint"), FULL, (32.4438, 0.1360)),
+            TableRow("joint, supervised", Variant("supervised"), FULL, (37.2392, 0.1185)),
+            TableRow("two-stage", PAPER, FULL, (36.7467, 0.1091)),
         ),
         (("two-stage", "joint"), ("two-stage", "joint, supervised")),
     ),
     Part(
         "condition", "What the generator sees", "Table 1, SIDD, NAFNet as reconstruction",
         (
-            Row("r(x)", Variant("generate", "reconstruction"), FULL, (38.0268, 0.1116)),
-            Row("x", PAPER, FULL, (38.1088, 0.0997)),
-            Row("x and r(x)", BOTH),
-            Row("x and r(x), v", BOTH_V),
-            Row("fusion, v", FUSION),
+            TableRow("r(x)", Variant("generate", "reconstruction"), FULL, (38.0268, 0.1116)),
+            TableRow("x", PAPER, FULL, (38.1088, 0.0997)),
+            TableRow("x and r(x)", BOTH),
+            TableRow("x and r(x), v", BOTH_V),
+            TableRow("fusion, v", FUSION),
         ),
         (("x", "r(x)"), ("x and r(x)", "x"), ("fusion, v", "x and r(x), v")),
     ),
     Part(
         "prediction", "What the generator predicts", "ε with p = 1, §3.3 and §4",
-        (Row("ε, p = 1", BOTH), Row("v, p = 2", BOTH_V)),
+        (TableRow("ε, p = 1", BOTH), TableRow("v, p = 2", BOTH_V)),
         (("v, p = 2", "ε, p = 1"),),
     ),
     Part(
-        "looks", "LPIPS beside the squared error", "not in the paper",
+        "perceptual", "LPIPS beside the squared error", "not in the paper",
         (
-            Row("squared error, 20 evaluations", FUSION),
-            Row("squared error, 1 evaluation", FUSION, ONCE),
-            Row("LPIPS too, 1 evaluation", Variant("generate", "fusion", "v", looks=True), ONCE),
+            TableRow("squared error, 20 evaluations", FUSION),
+            TableRow("squared error, 1 evaluation", FUSION, ONCE),
+            TableRow("LPIPS too, 1 evaluation", Variant("generate", "fusion", "v", perceptual=True), ONCE),
         ),
         (("LPIPS too, 1 evaluation", "squared error, 1 evaluation"),
          ("LPIPS too, 1 evaluation", "squared error, 20 evaluations")),
@@ -137,15 +137,18 @@ PARTS = (
     Part(
         "parts", "The parts", "Table 4, SIDD",
         (
-            Row("reconstruct only", RECONSTRUCT, None, (40.2110, 0.1877)),
-            Row("generate only", Variant("alone"), FROM_NOISE, (35.8663, 0.0934)),
-            Row("both", PAPER, FULL, (37.8497, 0.0891)),
+            TableRow("reconstruct only", RECONSTRUCT, None, (40.2110, 0.1877)),
+            TableRow("generate only", Variant("alone"), FROM_NOISE, (35.8663, 0.0934)),
+            TableRow("both", PAPER, FULL, (37.8497, 0.0891)),
         ),
         (("both", "reconstruct only"), ("both", "generate only")),
     ),
     Part(
         "controller", "The step controller", "Table 5, DIV2K",
-        (Row("one budget", PAPER, "fixed", (31.0144, 0.1078)), Row("controller", PAPER, "chosen", (31.6678, 0.1040))),
+        (
+            TableRow("one budget", PAPER, "fixed", (31.0144, 0.1078)),
+            TableRow("controller", PAPER, "chosen", (31.6678, 0.1040)),
+        ),
         (("controller", "one budget"),),
         needs_lpips=True,
     ),

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from ...errors import UsageError
-from .model import Estimate, Metric, Report, Row, bootstrap
+from ..paired import PairedDifference
+from .model import Metric, Report, Row
 from .tables import shown
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """Mean of B − A over the pictures that both reports scored."""
 
     case: str
     methods: tuple[str, str]  # in A and in B
     metric: Metric
-    estimate: Estimate
+    estimate: PairedDifference
 
 
-def compare(a: Report, b: Report) -> list[Difference]:
+def compare(a: Report, b: Report) -> list[ScoreDifference]:
     """Differences B − A for the methods of one name, or for the only method of each.
 
     Raises UsageError where the reports share no picture, or measured one case by different protocols.
@@ -58,15 +59,16 @@ def _only(a: Report, b: Report) -> list[tuple[str, str]]:
     )
 
 
-def _differences(case: str, methods: tuple[str, str], reports: tuple[Report, Report]) -> list[Difference]:
+def _differences(case: str, methods: tuple[str, str], reports: tuple[Report, Report]) -> list[ScoreDifference]:
     first, second = (_rows(report, case, method) for report, method in zip(reports, methods, strict=True))
     common = [key for key in first if key in second]
     keys = {metric.key for metric in reports[1].metrics}
     found = []
     for metric in reports[0].metrics:
         if metric.key in keys:
-            estimate = bootstrap(_minus(second[key], first[key], metric.key) for key in common)
-            found += [Difference(case, methods, metric, estimate)] if estimate else []
+            scores = ([rows[key].scores.get(metric.key) for key in common] for rows in (second, first))
+            paired = PairedDifference.of(*scores)
+            found += [ScoreDifference(case, methods, metric, paired)] if paired else []
     return found
 
 
@@ -74,12 +76,7 @@ def _rows(report: Report, case: str, method: str) -> dict[str, Row]:
     return {row.key: row for row in report.rows if (row.case, row.method) == (case, method)}
 
 
-def _minus(b: Row, a: Row, key: str) -> float | None:
-    before, after = a.scores.get(key), b.scores.get(key)
-    return None if before is None or after is None else after - before
-
-
-def terminal(differences: Sequence[Difference], names: tuple[str, str]) -> Table:
+def terminal(differences: Sequence[ScoreDifference], names: tuple[str, str]) -> Table:
     """The differences as a table; those whose interval leaves out zero say which side is better."""
     table = Table(title=f"{names[1]} − {names[0]}", title_justify="left", title_style="bold")
     for heading in ("case", "method", "metric"):
@@ -94,8 +91,7 @@ def terminal(differences: Sequence[Difference], names: tuple[str, str]) -> Table
     return table
 
 
-def _better(difference: Difference, names: tuple[str, str]) -> str:
-    low, high = difference.estimate.low, difference.estimate.high
-    if low <= 0 <= high:
+def _better(difference: ScoreDifference, names: tuple[str, str]) -> str:
+    if not difference.estimate.decided():
         return "undecided"
-    return names[1] if (low > 0) == (difference.metric.better == "high") else names[0]
+    return names[1] if (difference.estimate.mean > 0) == (difference.metric.better == "high") else names[0]

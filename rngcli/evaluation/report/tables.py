@@ -15,12 +15,13 @@ from rich.text import Text
 
 from ...batch.report import json_number
 from ...errors import NoInputError
+from ..paired import PairedDifference
 from .model import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
 
 FORMAT = "rng-report-1"
 
 
-def shown(estimate: Estimate | None, metric: Metric, plus: str = "") -> str:
+def shown(estimate: Estimate | PairedDifference | None, metric: Metric, plus: str = "") -> str:
     """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
     if estimate is None:
         return "n/a"

@@ -1,32 +1,26 @@
-"""The third stage: which budget each patch would choose, and the controller that learns it (paper §3.2)."""
+"""Stage 3: the budgets, and the controller that learns which of them each patch should have (paper §3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...atomic import whole
 from ...data.crops import Batches
-from ...data.degrade import degrade
+from ...data.image_cache import Track, untracked
 from ...device import channels_last, placed
 from ...diffusion.schedule import Budget
 from ...errors import UsageError
-from ...methods.rng import StepController, rng_of, weights_hash, with_rng
-from ...metrics.fidelity import psnr
-from ...metrics.lpips import LPIPS
+from ...methods.rng import StepController, rng_of, with_rng
 from ...models.bundle import Bundle
 from ...nets.bands import BandController, BandSpec
 from ...nets.controller import Controller, ControllerSpec
-from ..distributed import Ranks
-from ..schedule_search import Sampler, Trial, with_way
+from ..labels import CLASSES, Labels, patches
+from ..sampler import Sampler
+from ..schedule_search import Trial, with_trial
 
-CLASSES = 11  # the paper's {0, 10, …, 100}
-PATCH = 256
 VIEW = 0.75  # of a patch's side is what the controller sees at a time in training
 PRICE = 0.03  # of a decibel, in shares of the reconstruction's LPIPS: what hardly helps is not worth its PSNR
 LOGITS = 10.0  # what the logit of a budget rises by that takes away all of the LPIPS
@@ -48,68 +42,8 @@ def ladder(start: float, evaluations: int, last: float, lowest: float = 0.12) ->
 
 def as_found(bundle: Bundle, best: Trial) -> Bundle:
     """The bundle with the process and the budgets that a search's trial asks for."""
-    budgets = ladder(best.way.start, best.way.evaluations, best.way.last)
-    return with_rng(bundle, process=with_way(rng_of(bundle).process, best), budgets=budgets)
-
-
-# --- labels ----------------------------------------------------------------------------------------------------
-
-
-class Labels:
-    """LPIPS and PSNR of every budget on numbered random patches, (n, CLASSES) each; kept in one file, resumable.
-
-    Patch i is drawn by a generator seeded with i, so the file holds figures only and can be continued at any time; with
-    other networks or other budgets (`bundle`) it is begun anew.
-    """
-
-    def __init__(self, file: Path, bundle: Bundle) -> None:
-        parts = rng_of(bundle)
-        self.file, self.budgets = file, parts.budgets
-        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets}"
-        self.lpips = self.psnr = torch.zeros(0, CLASSES)
-        if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
-            self.lpips, self.psnr = table["lpips"], table["psnr"]
-
-    def __len__(self) -> int:
-        return len(self.lpips)
-
-    def extend(self, sampler: Sampler, lpips: LPIPS, batches: Batches, ranks: Ranks | None = None) -> None:
-        """Label the next `batches.size` patches on each rank and save."""
-        ranks = ranks or Ranks()
-        first = len(self) + ranks.rank * batches.size
-        rows = ranks.gathered(torch.stack(self._measured(first, sampler, lpips, batches), dim=1)).cpu()
-        self.lpips = torch.cat([self.lpips, rows[:, 0]])
-        self.psnr = torch.cat([self.psnr, rows[:, 1]])
-        if ranks.first:
-            with whole(self.file) as part:
-                torch.save({"made_by": self.made_by, "lpips": self.lpips, "psnr": self.psnr}, part)
-
-    def _measured(self, first: int, sampler: Sampler, lpips: LPIPS, batches: Batches) -> tuple[Tensor, Tensor]:
-        """LPIPS and PSNR of every budget on the patches from number `first`, (batches.size, CLASSES) each."""
-        clean, noisy = patches(range(first, first + batches.size), batches)
-        r = sampler.reconstruct(noisy).clamp(0, 1)
-        truth = lpips.features(clean)
-        spec = sampler.process.spec
-        distances, fidelities = [], []
-        for budget in self.budgets:
-            plan = budget.plan(spec.last, budget.evaluations)
-            d = sampler.generate(noisy, r, plan, first) if plan else torch.zeros_like(r)
-            y = (r + spec.gain * d).clamp(0, 1)
-            distances.append(lpips.distance(lpips.features(y), truth))
-            fidelities.append(psnr(y, clean, 1.0))
-        return torch.stack(distances, dim=1).float(), torch.stack(fidelities, dim=1).float()
-
-
-def patches(numbers: Sequence[int], batches: Batches) -> tuple[Tensor, Tensor]:
-    """(clean, noisy) patches by their numbers, (n, 3, PATCH, PATCH); the kind of noise turns with the number."""
-    pairs = []
-    for i in numbers:
-        rng = torch.Generator(batches.device).manual_seed(7_000_000 + i)
-        share = 1.0 if i % 10 < 10 * batches.noise.gaussian_share else 0.0
-        sharp = batches.photographs.train.sample(1, rng)
-        pairs.append(degrade(sharp, replace(batches.noise, gaussian_share=share), rng))
-    clean, noisy = (channels_last(torch.cat(side)) for side in zip(*pairs, strict=True))
-    return clean, noisy
+    budgets = ladder(best.setting.start, best.setting.evaluations, best.setting.last)
+    return with_rng(bundle, process=with_trial(rng_of(bundle).process, best), budgets=budgets)
 
 
 def controller_that_sees(what: str) -> StepController:
@@ -128,14 +62,15 @@ class Control:
     """
 
     def __init__(
-        self, net: StepController, labels: Labels, batches: Batches, sampler: Sampler, price: float = PRICE
+        self, net: StepController, labels: Labels, batches: Batches, sampler: Sampler, track: Track = untracked
     ) -> None:
         self.labels, self.size = labels, batches.size
         self.net: nn.Module = placed(net, batches.device)
         # In shares of what the reconstruction leaves on the whole: where a patch is nearly clean, the price decides.
         distance = labels.lpips / labels.lpips[:, 0].mean()
-        self.costs = (distance + price * (labels.psnr[:, :1] - labels.psnr)).to(batches.device)
-        noisy = (patches([i], batches)[1] for i in range(len(labels)))
+        self.costs = (distance + PRICE * (labels.psnr[:, :1] - labels.psnr)).to(batches.device)
+        numbers = track(range(len(labels)), "looking at them as the controller does", len(labels), "patches")
+        noisy = (patches([i], batches)[1] for i in numbers)
         self.seen = torch.cat([net.condition(x, sampler.reconstruct(x)).half() for x in noisy])
         self.held_out = max(1, round(HELD_OUT * len(labels)))
 

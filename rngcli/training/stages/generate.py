@@ -1,4 +1,4 @@
-"""The first two stages of training as data: what is learned from what (paper §3.3)."""
+"""Stage 2: the generator, on the residuals that the frozen reconstruction leaves (paper §3.3, eqs. 2 and 5)."""
 
 from __future__ import annotations
 
@@ -11,62 +11,15 @@ from torch import Tensor, nn
 
 from ...data.crops import Batches
 from ...device import channels_last, find_precision, placed, replica
-from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d, sample
+from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d
 from ...diffusion.schedule import Budget, ScheduleSpec
-from ...errors import UsageError
 from ...metrics.detail_ratio import spread, spread_by_texture
 from ...metrics.fidelity import psnr
 from ...nets.fusion import FusionNet
-from ...nets.nafnet import NAFNet, NAFNetSpec
+from ...nets.nafnet import NAFNet
 from ...nets.unet import UNet, UNetSpec
-from ..perceptual import LOOKS_UP_TO, Perceptual
-
-
-def mean_absolute(x: Tensor, y: Tensor) -> Tensor:
-    """Paper eq. 4 with p = 1."""
-    return (x - y).abs().mean()
-
-
-def root_mean_square(x: Tensor, y: Tensor) -> Tensor:
-    """Each crop's own root-mean-square error, averaged: its optimum is the mean, which is what PSNR asks for.
-
-    Not the mean of squares (paper eq. 4 with p = 2): strong noise would rule over weak.
-    """
-    return ((x - y).square().mean(dim=(1, 2, 3)) + 1e-6).sqrt().mean()
-
-
-LOSSES = {"l1": mean_absolute, "rms": root_mean_square}
-
-
-class Reconstruct:
-    """Stage 1: NAFNet by a pixel loss on blindly degraded crops (paper eq. 4)."""
-
-    def __init__(self, spec: NAFNetSpec, batches: Batches, loss: str = "l1") -> None:
-        if loss not in LOSSES:
-            raise UsageError(f"unknown loss {loss!r}", f"use {' or '.join(LOSSES)}")
-        self.batches, self.distance = batches, LOSSES[loss]
-        self.net: nn.Module = placed(NAFNet(spec), batches.device)
-
-    def loss(self, forward: Callable[..., Any], rng: torch.Generator) -> Tensor:
-        clean, noisy = self.batches.draw(rng)
-        return self.distance(forward(noisy).float(), clean)
-
-    @torch.no_grad()
-    def validate(self, net: nn.Module) -> dict[str, float]:
-        """PSNR at σ = 25 and 50, and for every other kind of noise beside the input's [dB]."""
-        scores = {}
-        for name, (clean, noisy) in self.batches.examples(32).items():
-            restored = torch.cat([net(part) for part in noisy.split(8)])
-            scores[f"psnr_{name}"] = float(psnr(restored.clamp(0, 1), clean, data_range=1.0).mean())
-            if not name[0].isdigit():  # of white noise its σ is told
-                scores[f"input_{name}"] = float(psnr(noisy, clean, data_range=1.0).mean())
-        return scores
-
-    @torch.no_grad()
-    def samples(self, net: nn.Module) -> Tensor:
-        """x, r(x) and y beside one another."""
-        rows = [torch.stack([x, net(x), y], dim=1) for y, x in self.batches.examples(2).values()]
-        return torch.cat(rows)
+from ..perceptual import PERCEPTUAL_UP_TO, Perceptual
+from ..sampler import residual
 
 
 def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> float:
@@ -79,18 +32,18 @@ def sigma_d_of(reconstruct: Callable[[Tensor], Tensor], batches: Batches) -> flo
 # v's squared error is d̃_0's times 1/(1 − γ), without bound where there is hardly any noise left; this bounds it (the
 # idea of min-SNR weights, Hang et al. 2023).
 MOST_WEIGHT = 10.0
-# The share of crops that looks are learned on as a budget begins, without the residual in d_t. There its level is free
-# to mean something, and is made to: the noisier the beginning, the more looks count beside the error.
+# The share of crops that LPIPS is learned on as a budget begins, where d_t is noise alone, without the residual. There
+# the level says nothing about the residual; so it says how much LPIPS counts beside the error: more, the noisier.
 BEGINNINGS = 0.75
-# Beside looks, the squared error counts as a share of what is missing, so that strong noise pays as many decibels for
-# them as weak noise does; where less than this is missing [σ_d²], as a share of this.
+# Beside LPIPS, the squared error counts as a share of what is missing, so that detail costs as many decibels at strong
+# noise as at weak; where less than this is missing [σ_d²], as a share of this.
 LEAST_MISSING = 0.1
 
 
 # The levels that are learned, and the fullest budget until stage 3 knows better. From σ = 0.03: below, nothing is left
-# to learn. To 2.6: above, a residual of unit variance is drowned. Looks are learned where budgets begin.
+# to learn. To 2.6: above, a residual of unit variance is drowned. LPIPS is learned where budgets begin.
 ERROR_ALONE = (ScheduleSpec(quietest=20, noisiest=900, crowding=2.0), Budget(1.5, 6))
-WITH_LOOKS = (ScheduleSpec(quietest=20, noisiest=500), Budget(LOOKS_UP_TO, 1))
+WITH_PERCEPTUAL = (ScheduleSpec(quietest=20, noisiest=500), Budget(PERCEPTUAL_UP_TO, 1))
 
 
 class Generate:
@@ -159,13 +112,13 @@ class Generate:
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 6 evaluations from σ = 1.5, or one where looks are learned: the change in PSNR [dB], the
+        """After 6 evaluations from σ = 1.5, or one where LPIPS is learned: the change in PSNR [dB], the
         generated residual's spread over the true one's, also by texture; LPIPS over the reconstruction's.
         """
         scores, seen = {}, []
         for name, (clean, noisy) in self.batches.examples(16).items():
             r = self._reconstruct(noisy).clone()
-            d = self.process.spec.sigma_d * self._sample(net, noisy, r)
+            d = self._sample(net, noisy, r)
             missing = clean - r
             before, after = (psnr(p.clamp(0, 1), clean, data_range=1.0).mean() for p in (r, r + d))
             scores[f"dpsnr_{name}"] = float(after - before)
@@ -183,26 +136,12 @@ class Generate:
         rows = []
         for y, x in self.batches.examples(2).values():
             r = self._reconstruct(x).clone()
-            d = self.process.spec.sigma_d * self._sample(net, x, r)
+            d = self._sample(net, x, r)
             rows.append(torch.stack([x, r, r + d, y], dim=1))
         return torch.cat(rows)
 
     def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor) -> Tensor:
-        condition = net.condition(noisy, r)  # type: ignore[operator]
-        rng = torch.Generator(noisy.device).manual_seed(2)
-        _, fullest = WITH_LOOKS if self.perceptual else ERROR_ALONE
+        """What the generator adds to r(x), (N, 3, H, W)."""
+        _, fullest = WITH_PERCEPTUAL if self.perceptual else ERROR_ALONE
         plan = fullest.plan(self.process.spec.last, fullest.evaluations)
-
-        def draw() -> Tensor:
-            return channels_last(torch.randn(noisy.shape, generator=rng, device=noisy.device))
-
-        return sample(self.process, lambda d_t, gamma: net(d_t, condition, gamma).float(), plan, draw)
-
-
-# The networks of each model size: what `--size` chooses from.
-SIZES: dict[str, tuple[NAFNetSpec, UNetSpec]] = {
-    "xs": (NAFNetSpec(8, (1, 1), 1, (1, 1)), UNetSpec(16, (1, 1), 1, (1, 1), embedding=32)),  # for trying things out
-    # the shipped one
-    "s": (NAFNetSpec(32, (1, 2, 2, 4), 1, (2, 1, 1, 1), attention=False), UNetSpec(64, (1, 1, 2), 1, (1, 1, 1))),
-    "m": (NAFNetSpec(), UNetSpec(96, (2, 2, 4), 2, (2, 2, 2))),  # NAFNet as its authors trained it on SIDD
-}
+        return residual(self.process, net, (noisy, r), plan, seed=2)

@@ -11,11 +11,11 @@ from ...diffusion.residual import ResidualDiffusion
 from ...metrics.detail_ratio import spread
 from ...metrics.fidelity import psnr
 from ...metrics.lpips import LPIPS
-from ...training.schedule_search import Sampler
+from ...training.sampler import Sampler
 
 
 @dataclass(frozen=True)
-class Case:
+class PatchSet:
     """Held-out patches under white noise of one σ (0–255 scale), (N, 3, H, W) each."""
 
     sigma: int
@@ -24,7 +24,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Score:
+class PatchScores:
     """A row's figures by σ; PSNR and LPIPS of every patch, so that two rows are compared patch by patch."""
 
     psnr: dict[str, list[float]]  # [dB]
@@ -41,14 +41,14 @@ class LiteralStart(ResidualDiffusion):
 
 
 def score(
-    sampler: Sampler, generate: Callable[[Case, Tensor], Tensor], cases: Sequence[Case], lpips: LPIPS | None
-) -> Score:
-    """Of r(x) + generate(case, r(x)), clamped to [0, 1]."""
-    found = Score({}, {}, {}, {})
-    for case in cases:
-        name, clean = str(case.sigma), case.clean
-        r = sampler.reconstruct(case.noisy)
-        d = generate(case, r)
+    sampler: Sampler, generate: Callable[[PatchSet, Tensor], Tensor], sets: Sequence[PatchSet], lpips: LPIPS | None
+) -> PatchScores:
+    """Of r(x) + generate(patches, r(x)), clamped to [0, 1]."""
+    found = PatchScores({}, {}, {}, {})
+    for patches in sets:
+        name, clean = str(patches.sigma), patches.clean
+        r = sampler.reconstruct(patches.noisy)
+        d = generate(patches, r)
         y = (r + d).clamp(0, 1)
         found.psnr[name] = psnr(y, clean, data_range=1.0).tolist()
         found.reconstruction[name] = float(psnr(r.clamp(0, 1), clean, data_range=1.0).mean())

@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rngcli.cli import deciding
-from rngcli.cli.deciding import CHECKED, Deciding
-from rngcli.cli.follower import Follower
-from rngcli.cli.launch import Frame
 from rngcli.methods.rng import rng_of, with_rng
-from rngcli.training.stages.controller import CLASSES, Labels
+from rngcli.training import schedule_choice
+from rngcli.training.host import Silent
+from rngcli.training.labels import CLASSES, Labels
+from rngcli.training.recipe import Recipe
+from rngcli.training.schedule_choice import CHECKED, ScheduleChoice
 from tests.tiny import random_bundle
 
 
 @pytest.fixture
-def stage_three(tmp_path):
-    return Deciding(tmp_path, "cpu", Follower(quiet=True), Frame())
+def choice():
+    return ScheduleChoice(None, None, "cpu", Silent())
 
 
 @pytest.fixture
@@ -35,35 +35,35 @@ def asked(monkeypatch):
         seen.append(process.gain)
         return with_rng(bundle, process=replace(process, agreement=0.5)), process.gain == 3
 
-    monkeypatch.setattr(deciding, "with_agreement", agreeing)
+    monkeypatch.setattr(schedule_choice, "with_agreement", agreeing)
     return seen
 
 
-def test_the_first_seamless_choice_is_taken(stage_three, bundle_of, asked):
-    choice, bundle = stage_three._seamless([1, 2, 3, 4], bundle_of)
-    assert (choice, rng_of(bundle).process.gain, rng_of(bundle).process.agreement) == (3, 3, 0.5)
+def test_the_first_seamless_choice_is_taken(choice, bundle_of, asked):
+    best, bundle = choice.seamless([1, 2, 3, 4], bundle_of)
+    assert (best, rng_of(bundle).process.gain, rng_of(bundle).process.agreement) == (3, 3, 0.5)
     assert asked == [1, 2, 3]
 
 
-def test_where_none_is_seamless_the_best_is_taken_after_a_few(stage_three, bundle_of, asked):
-    choice, bundle = stage_three._seamless(range(10, 100), bundle_of)
-    assert (choice, rng_of(bundle).process.gain) == (10, 10)
+def test_where_none_is_seamless_the_best_is_taken_after_a_few(choice, bundle_of, asked):
+    best, bundle = choice.seamless(range(10, 100), bundle_of)
+    assert (best, rng_of(bundle).process.gain) == (10, 10)
     assert len(asked) == CHECKED
 
 
-def test_what_was_looked_at_for_the_schedule_is_not_for_the_gain(stage_three, bundle_of, asked):
-    first = stage_three._seamless([1, 3], bundle_of)
-    assert rng_of(stage_three._seamless([3], bundle_of)[1]).process == rng_of(first[1]).process
+def test_what_was_looked_at_for_the_schedule_is_not_for_the_gain(choice, bundle_of, asked):
+    first = choice.seamless([1, 3], bundle_of)
+    assert rng_of(choice.seamless([3], bundle_of)[1]).process == rng_of(first[1]).process
     assert asked == [1, 3]
 
 
 @pytest.mark.parametrize(("patches", "kept"), [(4, True), (8, False)])
-def test_what_was_learned_from_fewer_patches_is_not_gone_on_with(stage_three, tmp_path, patches, kept):
+def test_what_was_learned_from_fewer_patches_is_not_gone_on_with(tmp_path, patches, kept):
     bundle, state = random_bundle(), tmp_path / "controller" / "state.pt"
     state.parent.mkdir()
     state.touch()
     labels = Labels(tmp_path / "controller" / "labels.pt", bundle)
     figures = torch.zeros(4, CLASSES)
     torch.save({"made_by": labels.made_by, "lpips": figures, "psnr": figures}, labels.file)
-    assert len(stage_three._labels_so_far(bundle, patches)) == 4
+    assert len(Recipe(tmp_path, "cpu").labels_so_far(bundle, patches)) == 4
     assert state.exists() is kept
