@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from copy import deepcopy
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from .errors import EnvironmentFault, UsageError
 
+CGROUPS = Path("/sys/fs/cgroup")
 Net = TypeVar("Net", bound=nn.Module)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,6 +55,53 @@ def find_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}", f"use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a failure, or what it came from, is for want of memory; torch's own allocator for CPUs has no class."""
+    while error is not None:
+        words = str(error) if isinstance(error, RuntimeError) else ""
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def heed_cpu_quota() -> None:
+    """As many threads as the container's share of CPU time is worth: with more, each waits while others are held back.
+
+    Nothing changes where no share is set, nor where OMP_NUM_THREADS says how many.
+    """
+    quota = cpu_quota()
+    if quota and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), round(quota))))
+
+
+def cpu_quota(membership: Path = Path("/proc/self/cgroup"), groups: Path = CGROUPS) -> float | None:
+    """The CPUs that this process's control group may use, as `docker --cpus` sets them; None: no limit."""
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except (OSError, ValueError):
+        return None
+    shares = []
+    for _, kinds, path in lines:
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        place = groups / (kinds and "cpu") / path.lstrip("/")
+        shares += [share for folder in (place, *place.parents) if folder.is_relative_to(groups)
+                   if (share := _share(folder))]  # fmt: skip
+    return min(shares, default=None)
+
+
+def _share(folder: Path) -> float | None:
+    """Quota by period, of control groups version 2 or 1."""
+    with suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
 
 
 def can_compile(device: torch.device) -> bool:

@@ -205,8 +205,9 @@ def developed(data: bytes) -> np.ndarray:
     """A raw by LibRaw under the settings that rng promises; a scanner's, whose white LibRaw takes for too low."""
     with rawpy.imread(io.BytesIO(data)) as raw:
         return raw.postprocess(
-            use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0, output_bps=16, user_sat=65535
-        )
+            use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0, output_bps=16, user_sat=65535,
+            gamma=(2.4, 12.92),
+        )  # fmt: skip
 
 
 def told(exif: Pillow.Exif) -> dict[str, object]:

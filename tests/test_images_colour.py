@@ -15,6 +15,9 @@ from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import Image, Metadata, tiff
 from rngcli.images.spaces import SRGB_CURVE, Curve, space_of
+from rngcli.inference.engine import Job, denoise
+from rngcli.inference.pipeline import Pipeline, Request
+from tests.tiny import identity_bundle
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # D50 XYZ of R, G, B
@@ -81,12 +84,21 @@ def raw_values(data: bytes) -> np.ndarray:
 def test_an_untouched_picture_comes_back_bit_for_bit(name, depth):
     data = stored(depth, PROFILES[name])
     image = images.decode(data)
-    assert image.excess is not None
     assert image.pixels.min() >= 0
     assert image.pixels.max() <= 1
+    assert image.notes == ()
     again = images.encode(image, "tiff")
     assert np.array_equal(raw_values(again), raw_values(data))
     assert images.decode(again).metadata.icc == PROFILES[name]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_clean_picture_passes_the_tiles_within_one_level(name):
+    data = stored(16, PROFILES[name])
+    image = images.decode(data)
+    (result,) = denoise([Job("", image.pixels)], Pipeline(identity_bundle(), "cpu", "fp32", 1), Request(detail=0))
+    again = images.encode(image.with_pixels(result.pixels), "tiff")
+    assert np.abs(raw_values(again) - raw_values(data)).max() * 65535 < 1.01
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -96,35 +108,56 @@ def test_littlecms_agrees(name):
     seen = ImageCms.profileToProfile(
         source, ImageCms.ImageCmsProfile(io.BytesIO(PROFILES[name])), ImageCms.createProfile("sRGB"), renderingIntent=1
     )
-    difference = np.abs(np.asarray(seen) - images.decode(data).pixels * 255)
+    space, _ = space_of(Metadata(icc=PROFILES[name]), grey=False)
+    ours = space.to_srgb(raw_values(data).reshape(-1, 3).T.astype(np.float64)).clip(0, 1).T.reshape(40, 50, 3)
+    difference = np.abs(np.asarray(seen) - ours * 255)
     assert difference.mean() < 0.4
     assert np.quantile(difference, 0.999) < 2
 
 
-def test_the_networks_see_srgb_and_the_file_gets_its_own_space_back():
-    image = images.decode(stored(16, PROFILES["adobe"]))
-    grey = np.full_like(image.pixels, 0.5)
-    back = images.decode(images.encode(Image(grey, "tiff", 16, metadata=image.metadata), "tiff"))
-    assert np.abs(back.pixels - 0.5).max() < 1e-4
-    values = raw_values(images.encode(Image(grey, "tiff", 16, metadata=image.metadata), "tiff"))
-    light = ((0.5 + 0.055) / 1.055) ** 2.4
-    assert values.mean() == pytest.approx(light ** (1 / 2.19921875), abs=1e-4)
+@pytest.mark.parametrize("name", ["adobe", "prophoto", "parametric"])
+def test_the_networks_see_a_wide_picture_as_it_is_stored(name):
+    data = stored(16, PROFILES[name])
+    assert np.array_equal(images.decode(data).pixels, raw_values(data))
 
 
-def test_colours_beyond_srgb_are_kept_and_said():
-    image = images.decode(stored(16, PROFILES["prophoto"]))
-    assert "outside of sRGB" in image.notes[0]
-    halved = image.with_pixels(image.pixels * np.float32(0.9))
-    values = raw_values(images.encode(halved, "tiff"))
-    pure_green = raw_values(stored(16, PROFILES["prophoto"]))[2, 1]
-    assert values[2, 1, 1] - values[2, 1, 0] > 0.5 * (pure_green[1] - pure_green[0])
+def test_the_networks_see_linear_light_in_srgbs_curve_and_the_file_gets_its_own_back():
+    image = images.decode(stored(16, PROFILES["linear"]))
+    grey = Image(np.full_like(image.pixels, 0.5), "tiff", 16, metadata=image.metadata)
+    assert np.abs(images.decode(images.encode(grey, "tiff")).pixels - 0.5).max() < 1e-4
+    assert raw_values(images.encode(grey, "tiff")).mean() == pytest.approx(((0.5 + 0.055) / 1.055) ** 2.4, abs=1e-4)
+
+
+class Smoother:
+    """A denoiser of a kind, of which the noise that it leaves is known: the mean of all pixels of each patch."""
+
+    @staticmethod
+    def denoised(image: Image) -> Image:
+        patches = image.pixels.reshape(4, 10, 5, 10, 3).mean(axis=(1, 3))
+        return image.with_pixels(np.clip(patches.repeat(10, axis=0).repeat(10, axis=1), 0, 1))
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("name", ["adobe", "prophoto", "parametric"])
+def test_noise_is_smoothed_in_wide_spaces_as_in_srgb(name, depth):
+    """Also where the colours, or the noise alone, lie outside of sRGB."""
+    rng = np.random.default_rng(0)
+    clean = rng.uniform(0.15, 0.85, (4, 5, 3))
+    clean[0, :3] = np.eye(3) * 0.6 + 0.15  # far outside of sRGB in the wide ones
+    clean = clean.repeat(10, axis=0).repeat(10, axis=1)
+    noisy = Image((clean + rng.normal(0, 0.03, clean.shape)).astype(np.float32), "tiff", depth)
+    left = {}
+    for icc in (b"", PROFILES[name]):
+        image = images.decode(with_profile(noisy, icc))
+        values = raw_values(images.encode(Smoother.denoised(image), "tiff"))
+        left[icc] = np.abs(values - clean).max()
+    assert left[PROFILES[name]] <= 1.15 * left[b""] < 0.02
 
 
 @pytest.mark.parametrize("icc", [b"", SRGB, profile(SRGB_PRIMARIES, PARAMETRIC)])
 def test_srgb_profiles_are_not_converted(icc):
     data = stored(16, icc)
     image = images.decode(data)
-    assert image.excess is None
     assert np.array_equal(image.pixels, raw_values(data))
 
 
@@ -151,12 +184,62 @@ def test_grey_profiles():
     assert webp.pixels.mean() == pytest.approx(image.pixels.mean(), abs=0.01)
 
 
-def test_floats_beyond_one_are_kept():
-    pixels = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32) * 6 - 1
-    data = with_profile(Image(pixels, "tiff", 32), b"")
+RANGES = {
+    "of 255": lambda scene: scene * 255,
+    "of 255, whole": lambda scene: np.rint(scene * 255),
+    "of 65535": lambda scene: scene * 65535,
+    "of 4095": lambda scene: scene * 4095,
+    "noise beyond both ends": lambda scene: scene * 1.3 - 0.15,
+    "light of sixteen times white": lambda scene: scene**2.2 * 16,
+    "light of a million times white": lambda scene: scene**8 * 1e6,
+    "negative light": lambda scene: scene * 6 - 1,
+    "negative only": lambda scene: -scene,
+}
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("name", RANGES)
+def test_floats_of_any_range_become_pixels_and_come_back(name, grey):
+    scene = np.random.default_rng(0).random((9, 9, 1 if grey else 3))
+    values = np.broadcast_to(RANGES[name](scene), (9, 9, 3)).astype(np.float32)
+    data = with_profile(Image(values, "tiff", 32, grey=grey), b"")
     image = images.decode(data)
-    assert image.pixels.max() <= 1
-    assert np.array_equal(raw_values(images.encode(image, "tiff")), pixels)
+    assert image.pixels.min() >= 0
+    assert 0.9 < image.pixels.max() <= 1 or name == "negative only"
+    back = raw_values(images.encode(image, "tiff"))
+    assert np.abs(back - values).max() <= 1e-6 * np.abs(values).max()
+    if "light" in name:
+        assert (np.abs(back - values) <= 2e-5 * (np.abs(values) + 0.1)).all(), "no highlight costs the shadows"
+
+
+@pytest.mark.parametrize("unit", [255, 65535])
+def test_floats_that_were_integers_are_seen_as_the_same_picture_in_01(unit):
+    scene = np.random.default_rng(0).random((30, 30, 3)).astype(np.float32)
+    image = images.decode(with_profile(Image(scene * np.float32(unit), "tiff", 32), b""))
+    assert np.abs(image.pixels - scene).max() < 1e-6
+    small = images.decode(images.encode(image, "png"))
+    assert small.depth == 16
+    assert np.abs(small.pixels - scene).max() < 1e-5
+
+
+def test_light_is_seen_with_its_shadows_lifted_and_tone_mapped_where_highlights_cannot_be_kept():
+    values = np.geomspace(0.001, 20, 900).astype(np.float32).reshape(30, 30, 1).repeat(3, axis=2)
+    image = images.decode(with_profile(Image(values, "tiff", 32), b""))
+    grey = image.pixels[np.abs(values - 0.2).argmin() // 90, 0, 0]
+    assert 0.25 < grey < 0.5, "0.2 is a middle grey"
+    data, notes = images.encode_noted(image, "jpeg")
+    assert "tone-mapped" in notes[0]
+    assert images.encode_noted(image, "tiff")[1] == ()
+    seen = images.decode(data).pixels[..., 0].ravel()
+    assert np.median(np.diff(seen[::50])) > 0.01, "no highlights clipped"
+
+
+def test_pictures_of_plain_floats_keep_their_bits():
+    values = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32)
+    data = with_profile(Image(values, "tiff", 32), b"")
+    image = images.decode(data)
+    assert np.array_equal(image.pixels, values)
+    assert np.array_equal(raw_values(images.encode(image, "tiff")), values)
 
 
 def test_codes_of_a_png_are_a_space_too():
@@ -169,7 +252,11 @@ def test_codes_of_a_png_are_a_space_too():
     assert back.metadata.colour == metadata.colour
     assert np.abs(back.pixels - 0.5).max() < 0.003
     assert images.decode(images.encode(back, "avif")).metadata.colour == metadata.colour
-    assert images.decode(images.encode(back, "jpeg")).metadata.colour == ()
+    jpeg = images.decode(images.encode(back, "jpeg"))
+    assert jpeg.metadata.colour == ()
+    named = space_of(jpeg.metadata, grey=False)[0]
+    assert np.abs(np.array(named.matrix) - np.array(space.matrix)).max() < 1e-3
+    assert np.abs(jpeg.pixels - back.pixels).max() < 0.01
 
 
 def test_hdr_is_said_and_never_written_without_its_codes():

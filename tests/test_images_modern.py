@@ -156,7 +156,7 @@ def test_jpeg_xl_holds_wide_colours(name, lossless):
     assert back.depth == 16
     error = np.abs(back.pixels - source.pixels)
     assert error.mean() < (2e-4 if lossless else 5e-3)
-    assert (back.excess is None) == (source.excess is None)
+    assert (back.tone is None) == (source.tone is None)
 
 
 @pytest.mark.skipif(not shutil.which("djxl"), reason="djxl is not installed")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rngcli import evaluation, methods
 from rngcli.batch.inputs import plan
-from rngcli.batch.worker import Files, run
+from rngcli.batch.worker import FileOptions, run
 from rngcli.cli import app
 from rngcli.diffusion.operators import Identity, Seen
 from rngcli.diffusion.process import Process
@@ -178,8 +178,8 @@ def test_half_the_capacity_is_the_same_method(toy):
 def test_the_worker_writes_what_a_second_method_makes(toy, tmp_path):
     pixels = np.random.default_rng(1).integers(80, 256, (70, 50, 4), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    tasks = plan([tmp_path / "a.png"], tmp_path / "out")
-    files = Files(step_maps=tmp_path / "maps")
+    tasks = plan([tmp_path / "a.png"], tmp_path / "out").tasks
+    files = FileOptions(step_maps=tmp_path / "maps")
     (outcome,) = run(tasks, Pipeline(toy, "cpu", "fp32", 2), Request(), files)
     assert (outcome.error, outcome.notes, outcome.steps) == (None, (), 3)
     written = np.asarray(Image.open(tasks[0].target))

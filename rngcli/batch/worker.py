@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import images
+from ..device import is_out_of_memory
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
 from ..inference.pipeline import Pipeline
@@ -43,6 +43,7 @@ class FileOptions:
     map_journal: Journal | None = None  # the same for step maps
     fail_fast: bool = False
     reference: Path | None = None  # clean pictures of the same names
+    masks: Path | None = None  # a picture, or a folder of pictures of the same names: white where pixels are missing
     score: Score | None = None
     step_maps: Path | None = None
 
@@ -74,7 +75,7 @@ def run(
             batch.finish(result)
             yield from batch.outcomes(at_most=AHEAD)
         yield from batch.outcomes(at_most=0)
-    except (RngError, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt):
         batch.close()
         yield from batch.settled()
         raise
@@ -88,6 +89,7 @@ class _Read:
 
     picture: images.Image
     source: Source | None
+    valid: np.ndarray | None = None  # (H, W) bool, false in holes
 
 
 class _Batch:
@@ -100,6 +102,8 @@ class _Batch:
         self.reading: deque[tuple[Task, Future[_Read | None]]] = deque()
         self.flying: dict[str, tuple[Task, _Read]] = {}
         self.writing: deque[Future[Outcome]] = deque()
+        self.short: set[str] = set()  # pictures for which there was no memory
+        self.again: deque[Task] = deque()  # those of them that are tried once more, when the others are done
 
     def close(self) -> None:
         """Let writes that have begun end, and begin no other."""
@@ -110,9 +114,12 @@ class _Batch:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
         remaining = iter(tasks)
         self._read_ahead(islice(remaining, AHEAD))
-        while self.reading:
+        while self.reading or self.again:
+            if not self.reading:
+                self._read_ahead([self.again.popleft()])
             task, future = self.reading.popleft()
-            self._read_ahead(islice(remaining, 1))
+            # Where memory runs short, the next picture is read when it is needed, and not before.
+            self._read_ahead(islice(remaining, 1 if not self.short or not self.reading else 0))
             if error := future.exception():
                 self._unreadable(task, error)
                 continue
@@ -124,12 +131,16 @@ class _Batch:
             height, width = picture.pixels.shape[:2]
             self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
             self.flying[task.name] = (task, read)
-            yield engine.Job(task.name, picture.pixels)
+            yield engine.Job(task.name, picture.pixels, read.valid)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
         self.reading.extend((task, self.readers.submit(self._read, task)) for task in tasks)
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
+        if is_out_of_memory(error) and task.name not in self.short:
+            self.short.add(task.name)  # what now is in memory may be gone by then
+            self.again.append(task)
+            return
         outcome = Outcome(task, _told(error))
         self.writing.append(_settled(outcome))
         self._end_at(outcome)
@@ -144,7 +155,21 @@ class _Batch:
             source = Source.of(task.source) if journal else None
         except (OSError, ValueError):
             source = None  # reading says why
-        return _Read(images.read(task.source, self.files.read), source)
+        picture = images.read(task.source, self.files.read)
+        return _Read(picture, source, self._valid(task, picture) if self.files.masks else None)
+
+    def _valid(self, task: Task, picture: images.Image) -> np.ndarray:
+        """What the picture's mask leaves of it, (H, W) bool."""
+        masks = self.files.masks
+        assert masks
+        path = masks if masks.is_file() else next((p for p in mask_names(masks, task.name) if p.is_file()), None)
+        if path is None:
+            raise PictureError(f"there is no mask {masks / task.name}", "draw one, white where pixels are missing")
+        valid: np.ndarray = images.read(path, self.files.read).pixels.mean(axis=2) < 0.5
+        if valid.shape != picture.pixels.shape[:2]:
+            (h, w), (height, width) = valid.shape, picture.pixels.shape[:2]
+            raise PictureError(f"the mask {path} is {w}×{h} px, the picture {width}×{height}", "give one of its size")
+        return valid
 
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
@@ -155,12 +180,15 @@ class _Batch:
         try:
             if result.error:
                 raise result.error
-            if not self._put(task, picture.with_pixels(result.pixels), read.source):
+            format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
+            data = images.encode(picture.with_pixels(result.pixels), format, self.files.write)
+            if not self._put(task, data, read.source):
                 return Outcome(task, before=True)
         except Exception as error:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
-        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=picture.notes)
+        notes = (*picture.notes, *images.losses(picture, format, self.files.write))
+        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=notes)
         for beside in (self._scored, self._mapped):
             try:
                 outcome = beside(outcome, result, read)
@@ -171,11 +199,9 @@ class _Batch:
                 journal.noted(task.target, figures_of(outcome, self.files.reference))
         return outcome
 
-    def _put(self, task: Task, picture: images.Image, source: Source | None) -> bool:
+    def _put(self, task: Task, data: bytes, source: Source | None) -> bool:
         """Whether this run has put the output into its place; False where another one has just done so."""
         journal = self.files.journal
-        format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
-        data = images.encode(picture, format, self.files.write)
         if task.fresh and os.path.lexists(task.target):
             return self._turned_up(task)
         hashed = journal.intend(source, task.target, data) if journal and source else ""
@@ -245,6 +271,11 @@ class _Batch:
                 continue
 
 
+def mask_names(masks: Path, name: str) -> tuple[Path, Path]:
+    """Where the mask of a picture is looked for: under its very name, or as a PNG."""
+    return masks / name, (masks / name).with_suffix(".png")
+
+
 def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray]) -> Outcome:
     """The outcome with its scores against the reference, where that has a picture of its name."""
     if not (files.reference and files.score):
@@ -279,6 +310,10 @@ def _told(error: BaseException) -> RngError:
     """Any failure of one picture as an error that a person can read: a defect of rng must not stop a batch either."""
     if isinstance(error, RngError):
         return error
+    if is_out_of_memory(error):
+        return _too_large()
+    if isinstance(error, OSError) and error.strerror:
+        return PictureError(f"{error.filename or 'the file'}: {error.strerror}", "check its name and its rights")
     told = PictureError(f"unexpected {type(error).__name__}: {error}", "please report it")
     told.__cause__ = error
     return told
@@ -293,9 +328,10 @@ def _settled(outcome: Outcome) -> Future[Outcome]:
 def denoise_within_memory(
     jobs: Iterable[engine.Job], pipeline: Pipeline, request: Request, on_step: Callable[[int], None] | None = None
 ) -> Iterator[engine.Result]:
-    """`engine.denoise`, taken up again with half the capacity where the device's memory runs out.
+    """`engine.denoise`, taken up again with half the capacity where memory runs out, and then without the largest.
 
-    Raises EnvironmentFault where not even one tile fits.
+    A picture that is too large for the memory comes back as a Result with its error. Raises EnvironmentFault where not
+    even one tile fits.
     """
     begun: dict[str, engine.Job] = {}
     drawn = _remembering(jobs, begun)
@@ -305,10 +341,29 @@ def denoise_within_memory(
                 del begun[result.key]
                 yield result
             return
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if pipeline.capacity == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            halve = pipeline.capacity > 1
+            largest = None if halve else _largest(begun.values(), pipeline.frame)
+            if not halve and not largest:
                 raise EnvironmentFault("not even one tile fits into memory", "close other programs") from error
-        pipeline = pipeline.halved()  # outside the except block, which would keep the failed tensors alive
+        # Outside the except block, which would keep the failed tensors alive.
+        if halve:
+            pipeline = pipeline.halved()
+        elif largest:
+            del begun[largest.key]
+            yield engine.Result(largest.key, largest.pixels, np.zeros((0, 0), np.int32), 0.0, _too_large())
+
+
+def _largest(jobs: Iterable[engine.Job], frame: Frame) -> engine.Job | None:
+    """The largest picture of more than one tile; None where memory does not suffice even for single ones."""
+    larger = [job for job in jobs if max(job.pixels.shape[:2]) > frame.tile]
+    return max(larger, key=lambda job: job.pixels.size, default=None)
+
+
+def _too_large() -> PictureError:
+    return PictureError("the picture needs more memory than there is", "close other programs, or do it elsewhere")
 
 
 def _remembering(jobs: Iterable[engine.Job], begun: dict[str, engine.Job]) -> Iterator[engine.Job]:

@@ -13,7 +13,7 @@ import typer
 from ..errors import Exit, Interrupted, UsageError
 from ..signals import interruptible
 from . import completion, progress
-from .options import DEFAULT_MODEL, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
+from .options import DEFAULT_MODEL, MOST_STEPS, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
 from .streams import data_output, words_output
 
 if TYPE_CHECKING:
@@ -134,10 +134,12 @@ def measure(
     if context.invoked_subcommand:
         return
     from ..batch.ownership import check_place
+    from ..device import heed_cpu_quota
     from ..evaluation import ModelOptions, SetOptions, Sweep, open_plan
     from ..evaluation.report import form_of
     from ..metrics.suite import Options
 
+    heed_cpu_quota()
     for path in report or ():
         check_place(path, "the report")
         form_of(path)
@@ -234,8 +236,8 @@ def _numbers(option: str, text: str, kind: type) -> tuple:
         found = tuple(kind(word) for word in _words(text))
     except ValueError as error:
         raise UsageError(f"{option} {text!r} is no list of numbers", "separate them by commas") from error
-    if not found or min(found) < 0:
-        raise UsageError(f"{option} {text!r} holds no numbers of 0 and more", "separate them by commas")
+    if not found or not all(0 <= number <= MOST_STEPS for number in found):
+        raise UsageError(f"{option} {text!r} holds no numbers 0..{MOST_STEPS}", "separate them by commas")
     return found
 
 

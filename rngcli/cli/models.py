@@ -30,6 +30,7 @@ def list_models() -> None:
 @models.command()
 def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Methods, networks and provenance of a model, as JSON; the first method is the one that `rng denoise` takes."""
+    from ..methods import methods_of
     from ..models.bundle import kind_of, load, spec_of
 
     bundle = load(name)
@@ -43,7 +44,7 @@ def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     }
     methods = {
         key: {"kind": method.kind, "networks": dict(method.networks), **method.settings}
-        for key, method in bundle.methods.items()
+        for key, method in methods_of(bundle).items()
     }
     facts = {"file": str(bundle.path), "sha256": bundle.hash, "methods": methods, "networks": networks}
     typer.echo(json.dumps(facts | {"provenance": dict(bundle.provenance)}, indent=2))
@@ -79,6 +80,8 @@ def import_nafnet(
 
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", "name it so")
+    if out.exists():
+        raise UsageError(f"{out} exists", "name another file, or remove it first")
     net = from_authors(source)
     save(RnGParts(net).bundle().with_provenance("reconstruct", {"imported": source.name}), out)
     typer.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -12,6 +13,15 @@ from . import completion
 PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
 
 DEFAULT_MODEL = "rng-s"
+MOST_STEPS = 10_000  # evaluations of a generator: far beyond what any process has levels for
+
+
+def finite(value: float | None) -> float | None:
+    """As a callback: nan passes every comparison, so no range refuses it."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number")
+    return value
+
 
 ModelArgument = Annotated[
     str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -33,7 +34,7 @@ def untracked(work: Iterable[Any], doing: str, total: int, unit: str) -> Iterabl
 def is_held_out(source: Source) -> bool:
     """Whether it belongs to the validation slice; depends on the clean picture's name alone, never on the folder."""
     name = _files(source)[-1].name
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % HELD_OUT == 0
 
 
 def large_enough(sources: Sequence[Source], crop: int) -> dict[Source, tuple[int, int]]:

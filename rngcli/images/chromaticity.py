@@ -1,11 +1,14 @@
-"""ICC profiles for colours that a file tells by white, primaries and a curve, as PNG, TIFF and JPEG XL may."""
+"""ICC profiles for colours that a file tells without one: by white, primaries and a curve, or by a word of EXIF."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from rngcli.images import ifd
 from rngcli.images.spaces import SRGB_CURVE, Curve, Space
 
 XY = tuple[float, float]
@@ -14,11 +17,62 @@ D65: XY = (0.3127, 0.3290)
 BT709: Corners = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
 BT2020: Corners = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 P3: Corners = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+ADOBE: Corners = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060))
+ADOBE_CURVE = Curve(2 + 51 / 256)
 BT709_CURVE = Curve(1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 _SRGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  # at D65
 _NEAR = 0.002
+_PNG_SRGB, _PNG_BT709 = (
+    struct.pack(">I", 45455),
+    struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+)
+_TIFF_COLOURS = (0x13E, 0x13F, 0x12D)
+_COLOUR_SPACE = 0xA001
 _STEPS = 1024
 _MADE = slice(24, 36)  # of a profile: when it was made, which would make every output another
+
+
+def icc_of_png(chunks: Sequence[tuple[bytes, bytes]], grey: bool) -> bytes:
+    """The profile that gAMA and cHRM amount to; b'' where they say sRGB, or where sRGB or cICP outrank them."""
+    told = dict(chunks)
+    if b"sRGB" in told or b"cICP" in told or not (b"gAMA" in told or b"cHRM" in told):
+        return b""
+    try:
+        gamma = struct.unpack(">I", told.get(b"gAMA", _PNG_SRGB))[0] / 100_000
+        values = [value / 100_000 for value in struct.unpack(">8I", told.get(b"cHRM", _PNG_BT709))]
+    except struct.error:
+        return b""
+    curve = SRGB_CURVE if 0.44 < gamma < 0.47 else Curve(1 / gamma) if 0.1 < gamma < 10 else SRGB_CURVE
+    return _of_numbers(values, curve, grey)
+
+
+def icc_of_tiff(page: ifd.Directory, grey: bool) -> bytes:
+    """The profile that WhitePoint, PrimaryChromaticities and TransferFunction amount to; b'' where there are none."""
+    white, corners, table = (page.numbers(tag) for tag in _TIFF_COLOURS)
+    if not (white or corners or table):
+        return b""
+    curve = SRGB_CURVE
+    if len(table) in (256, 65536, 3 * 256, 3 * 65536):
+        one = table[: len(table) // 3 if len(table) % 3 == 0 else None]
+        curve = Curve(table=tuple(value / 65535 for value in one[:: max(1, len(one) // 4096)]))
+    values = [*(white if len(white) == 2 else D65), *(corners if len(corners) == 6 else sum(BT709, ()))]
+    return _of_numbers(values, curve, grey)
+
+
+def icc_of_exif(exif: bytes) -> bytes:
+    """Adobe RGB where the camera says so in DCF's way: its colours are not sRGB, its rules are R03."""
+    tree = ifd.parse(exif)
+    camera = tree.children.get(ifd.EXIF_POINTER) if tree else None
+    rules = camera.children.get(ifd.INTEROP_POINTER) if camera else None
+    if camera is None or rules is None or rules.text(1) != "R03" or camera.number(_COLOUR_SPACE) == 1:
+        return b""
+    return icc_of(D65, ADOBE, ADOBE_CURVE)
+
+
+def _of_numbers(values: Sequence[float], curve: Curve, grey: bool) -> bytes:
+    white, *corners = zip(values[::2], values[1::2], strict=True)
+    red, green, blue = corners
+    return icc_of(white, (red, green, blue), curve, grey)
 
 
 @lru_cache(maxsize=16)

@@ -1,91 +1,137 @@
-"""From a picture's own colours to the sRGB that the networks know, and back.
+"""From a picture's stored values to the pixels that the networks see, and back.
 
-Spaces of a matrix and curves (cameras, working spaces, most displays) are converted. Profiles that hold only tables are
-not: their values go to the networks as they are, which loses nothing and is said in a note. What sRGB cannot hold is
-never clipped away: it is kept beside the pixels (`Excess`) and added again when the picture is written.
+A picture stays in its own primaries and, where that is a perceptual one, in its own curve: they hold all its colours,
+and its noise in them is as even as it was made. Only the tone may change, each channel for itself and invertibly:
+linear light gets sRGB's curve, floats of any range become [0, 1]. Values of profiles that hold only tables, and of HDR
+codes, go to the networks as they are, which is said in a note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.model import Depth, Excess, Format, Image
-from rngcli.images.spaces import SRGB_CODES, Space, space_of
+from rngcli.images.model import Format, Image
+from rngcli.images.profiles import icc_profile
+from rngcli.images.spaces import SRGB_CODES, SRGB_CURVE, Curve, Space, space_of
+from rngcli.images.tone import LINEAR, ToneMap
 
 _BAND = 2**19  # pixels converted at once
-_VISIBLE = 1 / 255
-_NOTED_SHARE = 0.001
+_UNLIKE = 0.1  # difference from sRGB above which a curve is no perceptual one; powers from 1.6 to 2.8 lie below
+_SCALES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of floats that were integers
+_INTEGER_LIKE = 16.0, 2.0  # no scene in units of its white has so high a top and so high a median
+_OVERSHOOT = 1.5  # by which noise may exceed full scale; what is higher is light
 
 
 def from_stored(image: Image) -> Image:
-    """A picture just decoded, its pixels as stored, with pixels in sRGB; `excess` holds what they leave out."""
+    """A picture just decoded, its pixels as stored, with pixels in [0, 1] and a curve like sRGB's."""
     space, note = space_of(image.metadata, image.grey)
     image = image.noted(note) if note else image
-    if space is None and image.depth != 32:
+    tone = image.tone or _by_profile(space)
+    if image.depth == 32:
+        tone = _of_floats(tone, image.pixels, may_be_light=not (image.metadata.icc or image.metadata.colour))
+    if image.tone or image.depth == 32:
+        tone = _fitted(tone, image.pixels)
+    if tone == ToneMap():
         return image
-    lost = _unseen_error(image.depth, space)
-    stored = image.pixels.reshape(-1, 3)
-    pixels = np.empty_like(stored)
-    found = []
-    for band in _bands(len(stored)):
-        original = stored[band].T.astype(np.float64)
-        srgb = original if space is None else space.to_srgb(original)
-        pixels[band] = np.clip(srgb, 0, 1).T
-        # Compared with what the rounded float32 pixels give back, so that an untouched picture is restored bit for bit.
-        missing = original - _stored_band(pixels[band], space)
-        at = np.flatnonzero((np.abs(missing) > lost).any(axis=0))
-        found.append((at + band.start, missing[:, at].T))
-    excess = Excess(np.concatenate([at for at, _ in found]), np.concatenate([value for _, value in found]))
-    image = replace(image, pixels=pixels.reshape(image.pixels.shape), excess=excess if excess.index.size else None)
-    share = (np.abs(excess.value) > _VISIBLE).any(axis=1).sum() / len(stored)
-    if share < _NOTED_SHARE:
-        return image
-    return image.noted(f"{share:.1%} of the pixels lie outside of sRGB: what is outside is kept, not denoised")
+    return replace(image, pixels=_banded(image.pixels, tone.encode), tone=tone)
 
 
-def _unseen_error(depth: Depth, space: Space | None) -> float:
-    """The largest error of a stored value that rounding forgives, with a margin of two; 0 for floats as such."""
-    return 0.5 / 2 / (2**depth - 1) if depth < 32 else 1e-6 if space else 0.0
+def _by_profile(space: Space | None) -> ToneMap:
+    if space is None:
+        return ToneMap()
+    red, green, blue = (None if _is_perceptual(curve) else curve for curve in space.curves)
+    return ToneMap((red, green, blue))
+
+
+def _is_perceptual(curve: Curve) -> bool:
+    codes = np.linspace(0, 1, 256)
+    return bool(np.abs(SRGB_CURVE.code(curve.linear(codes)) - codes).max() < _UNLIKE)
+
+
+def _is_bright(tone: ToneMap) -> bool:
+    return tone.high > _OVERSHOOT or (LINEAR in tone.curves and tone.high > 1)
+
+
+def _of_floats(tone: ToneMap, stored: np.ndarray, may_be_light: bool) -> ToneMap:
+    """The tone map with the unit of these floats, and with a curve where they are light."""
+    least, most = float(stored.min()), float(stored.max())
+    if most <= 1:
+        return tone
+    tone = replace(tone, units=(_unit(stored),) * 3)
+    # Noise exceeds [0, 1] at both ends; light does at its upper one.
+    is_light = may_be_light and tone.units == (1, 1, 1) and most - 1 > 0.1 - 1.5 * least
+    return replace(tone, curves=(LINEAR,) * 3) if is_light else tone
+
+
+def _fitted(tone: ToneMap, stored: np.ndarray) -> ToneMap:
+    """The tone map with the range of these values; as it is where they lie in [0, 1] of its unit."""
+    ends = tone.coded(np.stack([stored.min(axis=(0, 1)), stored.max(axis=(0, 1))], axis=1).astype(np.float64))
+    return replace(tone, low=min(0.0, float(ends.min())), high=max(1.0, float(ends.max())))
+
+
+def _unit(stored: np.ndarray) -> float:
+    """The stored value of white in a picture of floats beyond 1."""
+    sample = stored.reshape(-1)[:: max(1, stored.size // 2**20)]
+    top, middle = np.quantile(sample, (0.99, 0.5))
+    whole = bool((sample == np.rint(sample)).all())
+    if top < _INTEGER_LIKE[0] or (middle < _INTEGER_LIKE[1] and not whole):
+        return 1.0
+    return next((scale for scale in _SCALES if 0.35 <= top / scale <= _OVERSHOOT), float(top))
 
 
 def to_stored(image: Image) -> np.ndarray:
-    """The pixels of a picture, (H, W, 3) float32, in the colour space of its profile, with what lay outside of sRGB."""
-    space, _ = space_of(image.metadata, image.grey)
-    if space is None and image.excess is None:
-        return image.pixels
-    pixels = image.pixels.reshape(-1, 3)
-    stored = np.empty_like(pixels)
-    excess = image.excess or Excess(np.empty(0, np.int64), np.empty((0, 3)))
-    for band in _bands(len(pixels)):
-        values = _stored_band(pixels[band], space)
-        first, last = np.searchsorted(excess.index, (band.start, band.stop))
-        values[:, excess.index[first:last] - band.start] += excess.value[first:last].T
-        stored[band] = values.T
-    return stored.reshape(image.pixels.shape)
+    """The pixels of a picture as values to be stored, (H, W, 3) float32: the inverse of `from_stored`."""
+    tone = image.tone or _by_profile(space_of(image.metadata, image.grey)[0])
+    return image.pixels if tone == ToneMap() else _banded(image.pixels, tone.decode)
 
 
 def expressible(image: Image, format: Format) -> Image:
-    """The picture as sRGB where `format` cannot say which colour space it is in; PictureError if that is unknown."""
+    """The picture with colours and range that `format` can say; PictureError where they are not known.
+
+    Codes become a profile. Floats of any range become [0, 1], tone-mapped where they hold highlights.
+    """
+    if image.depth == 32 and format not in ("tiff", "jxl") and image.tone:
+        image = _in_range(image, image.tone, format)
     coded = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
-    unheld = coded and format not in ("png", "avif", "heic", "jxl")
-    grey = image.metadata.icc[16:20] == b"GRAY"
-    unfit = grey and format in ("webp", "avif")
-    if not unheld and not unfit:
-        return image
-    if unheld and coded[:2] not in SRGB_CODES and space_of(image.metadata, image.grey)[0] is None:
-        raise PictureError(f"{format.upper()} cannot hold the HDR colours of this picture", "choose PNG or AVIF")
-    return replace(image, metadata=replace(image.metadata, icc=b"", colour=()), excess=None)
+    space, _ = space_of(image.metadata, image.grey)
+    if coded and format not in ("png", "avif", "heic", "jxl"):
+        if space is None and coded[:2] not in SRGB_CODES:
+            raise PictureError(f"{format.upper()} cannot hold the HDR colours of this picture", "choose PNG or AVIF")
+        icc = icc_profile(space, "as coded") if space else b""
+        return replace(image, metadata=replace(image.metadata, icc=icc, colour=()))
+    if image.metadata.icc[16:20] == b"GRAY" and format in ("webp", "avif"):  # which hold no grey
+        pixels = _banded(to_stored(image), space.to_srgb) if space else image.pixels
+        return replace(image, pixels=pixels, tone=ToneMap(), metadata=replace(image.metadata, icc=b""))
+    return image
 
 
-def _stored_band(pixels: np.ndarray, space: Space | None) -> np.ndarray:
-    """Pixels (N, 3) as stored values (3, N) float64, without excess."""
-    values = pixels.T.astype(np.float64)
-    return values if space is None else space.from_srgb(values)
+def _in_range(image: Image, tone: ToneMap, format: Format) -> Image:
+    """Floats as integers of [0, 1] can hold them: in their unit, tone-mapped where they hold highlights."""
+    alpha = image.alpha
+    if alpha is not None and alpha.max() > 1:
+        alpha = (alpha / np.float32(max(tone.units))).astype(alpha.dtype)
+    if not _is_bright(tone):
+        return replace(image, alpha=alpha, tone=replace(tone, units=(1.0, 1.0, 1.0)))
+    space, icc = space_of(image.metadata, image.grey)[0], b"" if image.grey else image.metadata.icc
+    if space and not image.grey:
+        red, green, blue = (SRGB_CURVE if seen else own for seen, own in zip(tone.curves, space.curves, strict=True))
+        icc = icc_profile(Space(space.matrix, (red, green, blue)), "tone-mapped")
+    black_at_zero = replace(tone, low=0.0)
+    pixels = _banded(image.pixels, lambda band: black_at_zero.encode(tone.decode(band)))
+    metadata = replace(image.metadata, icc=icc)
+    image = replace(image, pixels=pixels, alpha=alpha, tone=ToneMap(), metadata=metadata)
+    return image.noted(f"{format.upper()} has no place for its highlights above white: tone-mapped")
 
 
-def _bands(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BAND, count)) for start in range(0, count, _BAND))
+def _banded(pixels: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(H, W, 3) float32 through a function of (3, N) float64, a band at a time."""
+    flat = pixels.reshape(-1, 3)
+    converted = np.empty_like(flat)
+    for start in range(0, len(flat), _BAND):
+        band = slice(start, start + _BAND)
+        converted[band] = convert(flat[band].T.astype(np.float64)).T
+    return converted.reshape(pixels.shape)

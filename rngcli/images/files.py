@@ -12,10 +12,11 @@ import numpy as np
 
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import avif, heic, jpeg, jxl, png, raw, tiff, webp
-from rngcli.images.colour import expressible, from_stored, to_stored
-from rngcli.images.metadata import stripped, truthful, upright
-from rngcli.images.model import Format, Image, ReadOptions, WriteOptions, alpha_samples, turned
+from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
+from rngcli.images.chromaticity import icc_of_exif
+from rngcli.images.colour import from_stored
+from rngcli.images.fitting import as_held
+from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -24,9 +25,11 @@ RAW_SUFFIXES = frozenset({
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff",
     ".webp": "webp", ".avif": "avif", ".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl",
+    ".dng": "dng",
 }  # fmt: skip
 SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
+    "dng": ".dng",
 }  # fmt: skip
 READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
@@ -36,14 +39,13 @@ _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
 }  # fmt: skip
 _ENCODERS: dict[Format, Callable[[Image, WriteOptions], bytes]] = {
     "jpeg": jpeg.encode, "png": png.encode, "tiff": tiff.encode, "webp": webp.encode, "avif": avif.encode,
-    "heic": heic.encode, "jxl": jxl.encode,
+    "heic": heic.encode, "jxl": jxl.encode, "dng": dng.encode,
 }  # fmt: skip
 _UNREADABLE = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"8BPS": "a Photoshop document", b"%PDF": "a PDF",
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
-_TURNED_BY_DECODERS = ("heic", "jxl")
 _ONE_PICTURE = {
     errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
     errno.EACCES, errno.EPERM, errno.ELOOP,
@@ -90,7 +92,7 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
     options = options or ReadOptions()
     kind = sniff(data)
     try:
-        return from_stored(_finite(_DECODERS[kind](data, options)))
+        return from_stored(_profiled(_finite(_DECODERS[kind](data, options))))
     except RngError:
         raise
     except MemoryError:
@@ -110,11 +112,17 @@ def _finite(image: Image) -> Image:
     return image
 
 
+def _profiled(image: Image) -> Image:
+    metadata = image.metadata
+    icc = metadata.icc or (b"" if metadata.colour else icc_of_exif(metadata.exif))
+    return replace(image, metadata=replace(metadata, icc=icc)) if icc else image
+
+
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
     options = options or WriteOptions()
     try:
-        return _ENCODERS[format](_stored(image, format, options), options)
+        return _ENCODERS[format](as_held(image, format, options), options)
     except RngError:
         raise
     except MemoryError:
@@ -124,28 +132,6 @@ def encode(image: Image, format: Format, options: WriteOptions | None = None) ->
         raise PictureError(cause, "choose another format") from error
 
 
-def _stored(image: Image, format: Format, options: WriteOptions) -> Image:
-    """The picture as the file will hold it: out of range where it was, metadata made true, orientation exactly once.
-
-    In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
-    tag, a stripped picture has none, and in HEIC and JPEG XL it is not the tag that counts: there the pixels are turned
-    and the tag is 1.
-    """
-    image = expressible(image, format)
-    pixels, alpha, metadata = to_stored(image), image.alpha, image.metadata
-    if metadata.orientation != 1 and (
-        format != image.format or format in _TURNED_BY_DECODERS or options.strip_metadata
-    ):
-        pixels = turned(pixels, metadata.orientation)
-        alpha = None if alpha is None else turned(alpha, metadata.orientation)
-        metadata = upright(metadata)
-    height, width = pixels.shape[:2]
-    kept = stripped(metadata) if options.strip_metadata else truthful(metadata, width, height, options.software)
-    if format == "jpeg" and alpha is not None and alpha_samples(alpha, 8).min() == 255:
-        alpha = None
-    return replace(image, pixels=pixels, alpha=alpha, metadata=kept, excess=None)
-
-
 def format_named(name: str | None) -> str | None:
     """The format that a user means by its name or by a suffix of its files, tif or jpg; other names as they are."""
     return FORMAT_OF_SUFFIX.get(f".{name.lower().lstrip('.')}", name) if name else None
@@ -153,7 +139,7 @@ def format_named(name: str | None) -> str | None:
 
 def output_suffix(suffix: str, format: Format | None = None) -> str:
     """The suffix for the output of an input with `suffix`: its own where that names `format` (None: any) and no raw."""
-    own = FORMAT_OF_SUFFIX.get(suffix.lower())
+    own = None if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower())
     if own and format in (None, own):
         return suffix
     return SUFFIX_OF_FORMAT[format or "tiff"]
@@ -172,7 +158,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
 
 
 def _named(image: Image, suffix: str) -> Image:
-    expected = "tiff" if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
+    raw_format = image.format if image.format == "dng" else "tiff"
+    expected = raw_format if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
     return image if image.format == expected else image.noted(f"named {suffix}, but holds a {image.format.upper()}")
 
 
@@ -181,8 +168,8 @@ def write(path: Path, image: Image, options: WriteOptions | None = None) -> None
 
     Folders are made. PictureError where the format cannot hold the picture, EnvironmentFault where the disk refuses.
     """
-    if path.suffix.lower() in RAW_SUFFIXES:
-        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .tif")
+    if path.suffix.lower() in RAW_SUFFIXES - {".dng"}:
+        raise UsageError(f"{path.name} would be a raw file, which rng does not write", "name a .dng or a .tif")
     format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), image.format)
     write_bytes(path, encode(image, format, options))
 

@@ -1,4 +1,4 @@
-"""What a picture is once it is read: sRGB pixels for the networks, and everything needed to write it as it came."""
+"""What a picture is once it is read: pixels for the networks, and everything needed to write it as it came."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ import numpy as np
 
 from rngcli import __version__
 from rngcli.errors import PictureError
+from rngcli.images.ifd import Directory
 from rngcli.images.metadata import Metadata
+from rngcli.images.tone import ToneMap
 
-Format = Literal["jpeg", "png", "tiff", "webp", "avif", "heic", "jxl"]
+Format = Literal["jpeg", "png", "tiff", "webp", "avif", "heic", "jxl", "dng"]
 Depth = Literal[8, 10, 12, 16, 32]
+RawSpace = Literal["srgb", "p3", "prophoto"]
 _DTYPES: dict[int, type[np.generic]] = {8: np.uint8, 10: np.uint16, 12: np.uint16, 16: np.uint16, 32: np.float32}
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure."""
+    """`max_pixels` bounds width · height before anything is decoded; `raw_bright` is LibRaw's automatic exposure.
+
+    `raw_space` is the colour space that camera raws are developed in; `raw_linear` leaves them in the camera's, to be
+    written as DNG; `keep_hot_pixels` leaves those of the sensor alone.
+    """
 
     max_pixels: int = 400_000_000
     raw_bright: bool = False
+    raw_space: RawSpace = "srgb"
+    raw_linear: bool = False
+    keep_hot_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,21 +55,16 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Excess:
-    """What the sRGB pixels leave out: flat pixel numbers (n,), ascending, and what their stored values lack (n, 3)."""
-
-    index: np.ndarray
-    value: np.ndarray
-
-
-@dataclass(frozen=True)
 class Image:
     """A picture.
 
-    `pixels` are sRGB, (H, W, 3) float32 in [0, 1], grey ones replicated (`grey` remembers it). They lie as they are
-    stored, not turned by the orientation tag, which stays in `metadata`. `alpha` is (H, W), as it came; that of 10 and
-    12 bit is stretched to 16. `depth` is the bits of integers, or 32 for floats. `notes` say what reading could not
-    keep, one line each.
+    `pixels` are (H, W, 3) float32 in [0, 1], in the primaries of the picture and a curve like sRGB's, grey ones
+    replicated (`grey` remembers it). They lie as they are stored, not turned by the orientation tag, which stays in
+    `metadata`. `tone` leads back to the stored values; None: the profile's curve does. `alpha` is (H, W), as it came;
+    that of 10 and 12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it.
+    `extras`, (H, W, n), are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came.
+    `depth` is the bits of integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say
+    what reading could not keep, one line each.
     """
 
     pixels: np.ndarray
@@ -68,15 +73,17 @@ class Image:
     grey: bool = False
     alpha: np.ndarray | None = None
     premultiplied: bool = False
+    extras: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
-    excess: Excess | None = None
+    tone: ToneMap | None = None
+    camera: Directory | None = None
     notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> Image:
-        """The same picture with other sRGB pixels, (H, W, 3) float32 in [0, 1].
+        """The same picture with other pixels, (H, W, 3) float32 in [0, 1].
 
-        Of its own size, or of a whole multiple: then each pixel of alpha is repeated, and colours beyond sRGB are lost.
+        Of its own size, or of a whole multiple: then each pixel of alpha is repeated, and no DNG can be made of it.
         """
         own, scale = self.pixels.shape, pixels.shape[0] // self.pixels.shape[0]
         if scale < 1 or pixels.shape != (scale * own[0], scale * own[1], 3):
@@ -85,7 +92,7 @@ class Image:
         if scale == 1:
             return changed
         alpha = None if self.alpha is None else self.alpha.repeat(scale, 0).repeat(scale, 1)
-        return replace(changed, alpha=alpha, excess=None)
+        return replace(changed, alpha=alpha, camera=None)
 
     def noted(self, note: str) -> Image:
         """The same picture with one more line for the user."""
@@ -139,6 +146,12 @@ def stretched(samples: np.ndarray, bits: int) -> np.ndarray:
     if bits in (whole, 32):
         return samples
     return np.rint(samples * ((2**whole - 1) / (2**bits - 1))).astype(f"u{whole // 8}")
+
+
+def straight(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Stored colours (H, W, 3) that are multiplied by alpha (H, W), as they are without it; none where alpha is 0."""
+    share = alpha_samples(alpha, 32)[..., None]
+    return np.divide(pixels, share, out=np.zeros_like(pixels), where=share > 0).clip(0, 1)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

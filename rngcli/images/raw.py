@@ -1,4 +1,4 @@
-"""Camera raw: developed by LibRaw in a process of its own, with the camera's tags put together for a 16-bit TIFF."""
+"""Camera raw: developed by LibRaw in a process of its own, with the camera's tags put together for a TIFF or DNG."""
 
 from __future__ import annotations
 
@@ -15,61 +15,127 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
+from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, uncarried
 from rngcli.images.ifd import Directory, Field
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
 from rngcli.images.model import Image, ReadOptions, check_size, from_samples
+from rngcli.images.profiles import GREY_PROFILES, PROFILES
+from rngcli.images.tone import ToneMap
 from rngcli.images.xmp import of_the_photograph
 
 _MAGICS = (b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
 _CIFF = b"HEAPCCDR"  # Canon's CRW, from its seventh byte on
-_DNG_VERSION, _SUBFILE, _SUB_DIRECTORIES, _PHOTOMETRIC = 0xC612, 0xFE, 0x14A, 0x106
+_SUBFILE, _SUB_DIRECTORIES, _PHOTOMETRIC, _COMPRESSION = 0xFE, 0x14A, 0x106, 0x103
 _XMP, _IPTC, _PHOTOSHOP, _IPTC_MARK = 0x2BC, 0x83BB, 0x8649, b"\x1c"
-_SENSOR_DATA = (32803, 34892)  # colour filter array, linear raw
+_SENSOR_DATA = (32803, LINEAR_RAW)  # the first is a colour filter array
+_FINISHED = (0, 1, 2, 3, 5, 6, 8)  # grey, RGB, palette, CMYK, YCbCr, Lab
+_PACKINGS = {9: "VC-5", 34892: "lossy JPEG", 52546: "JPEG XL"}
 _MAKE, _MODEL, _DATE, _ARTIST = 0x10F, 0x110, 0x132, 0x13B
 _KEPT = {0x10E, _MAKE, _MODEL, _DATE, _ARTIST, 0x8298}  # and the description and the copyright
 _EXPOSURE, _APERTURE, _ISO, _TAKEN, _FOCAL, _LENS_MAKE, _LENS = 0x829A, 0x829D, 0x8827, 0x9003, 0x920A, 0xA433, 0xA434
-_COLOUR_SPACE = 0xA001
-_NOT_OF_THE_PICTURE = {0x927C, _COLOUR_SPACE, 0xA002, 0xA003, 0xA302}  # maker note, sizes, sensor pattern
+_COLOUR_SPACE, _SRGB, _UNCALIBRATED = 0xA001, 1, 0xFFFF
+_NOT_OF_THE_PICTURE = {MAKER_NOTE, _COLOUR_SPACE, 0xA002, 0xA003, 0xA302}  # maker note, sizes, sensor pattern
 _LARGEST_FIELD = 4096
 _PATIENCE = 180  # seconds for one raw file
 _REMEDY = "convert the raw file to DNG or TIFF first"
-_BLACK = 656  # 16-bit levels, one percent
+_REMEDY_DNG = "develop it with a raw converter and give rng the TIFF"
+_BLACK, _BLACK_LIGHT = 1884, 0.0022  # 16-bit levels of sRGB's curve, and the same in light
 
 
 def is_raw(data: bytes) -> bool:
-    """Whether a file is a camera raw, by its content."""
+    """Whether a file is a camera raw, by its content; a finished TIFF may carry the tags of the DNG it was made of."""
     if data.startswith(_MAGICS) or data[6:14] == _CIFF or data[4:11] == b"ftypcrx":
         return True
     page = ifd.parse(data)
     if page is None:
         return False
-    pages = [page, *filter(None, (ifd.parse_at(data, int(at)) for at in page.numbers(_SUB_DIRECTORIES)[:16]))]
+    pages = _pages(data, page)
+    thumbnail_first = page.number(_SUBFILE) & 1 == 1 and (len(pages) > 1 or VERSION in page.fields)
+    unfinished = VERSION in page.fields and page.number(_PHOTOMETRIC, -1) not in _FINISHED
     sensor = any(part.number(_PHOTOMETRIC) in _SENSOR_DATA for part in pages)
-    thumbnail_first = len(pages) > 1 and page.number(_SUBFILE) & 1 == 1
-    return _DNG_VERSION in page.fields or sensor or thumbnail_first or data[8:10] == b"CR"
+    return sensor or thumbnail_first or unfinished or data[8:10] == b"CR"
+
+
+def _pages(data: bytes, page: Directory) -> list[Directory]:
+    return [page, *filter(None, (ifd.parse_at(data, int(at)) for at in page.numbers(_SUB_DIRECTORIES)[:16]))]
+
+
+def _sensor_page(data: bytes) -> Directory | None:
+    """The directory of the sensor's samples in full size; None in raws of other structures."""
+    page = ifd.parse(data)
+    pages = [part for part in _pages(data, page) if part.number(_PHOTOMETRIC) in _SENSOR_DATA] if page else []
+    return next((part for part in pages if part.number(_SUBFILE) & 1 == 0), None)
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
-    """A raw file as a developed picture: sRGB, 16 bit, upright, to be written as TIFF."""
+    """A raw file as a developed picture: 16 bit, in `options.raw_space`, upright, to be written as TIFF.
+
+    With `options.raw_linear`, as linear camera RGB, black at 0 and the sensor's white at 1, to be written as DNG.
+    """
     said, packed = _develop(data, options)
+    remedy = _REMEDY_DNG if _is_dng(data) else _REMEDY
     if "error" in said:
-        raise PictureError(f"LibRaw cannot read this raw file ({said['error']})", _REMEDY)
+        raise PictureError(_refusal(data, said["error"]), remedy)
     check_size(said["width"], said["height"], options.max_pixels)
+    shape = said["height"], said["width"], said["channels"]
     samples = np.frombuffer(packed, np.uint16)
-    if samples.size != said["width"] * said["height"] * 3:
-        raise PictureError("LibRaw gave an unfinished picture", _REMEDY)
-    if samples.max() < _BLACK:
-        raise PictureError("LibRaw makes a black picture of this raw file", _REMEDY)
-    pixels = from_samples(samples.reshape(said["height"], said["width"], 3))
-    return Image(pixels, "tiff", depth=16, metadata=_metadata(data, said))
+    if samples.size != shape[0] * shape[1] * shape[2] or shape[2] not in (1, 3):
+        raise PictureError("LibRaw gave an unfinished picture", remedy)
+    if samples.max() < _BLACK or said.get("high", 1) < _BLACK_LIGHT:
+        raise PictureError("LibRaw makes a black picture of this raw file", remedy)
+    image = (_linear if options.raw_linear else _finished)(data, options, said, samples.reshape(shape))
+    if not said["hot"]:
+        return image
+    return image.noted(f"{said['hot']} hot or dead pixels replaced; --keep-hot-pixels leaves them")
+
+
+def _is_dng(data: bytes) -> bool:
+    page = ifd.parse(data)
+    return page is not None and VERSION in page.fields
+
+
+def _refusal(data: bytes, error: str) -> str:
+    sensor = _sensor_page(data)
+    packing = _PACKINGS.get(sensor.number(_COMPRESSION)) if sensor and _is_dng(data) else None
+    if packing:
+        return f"a DNG with {packing} data, which LibRaw {rawpy_version()} does not read ({error})"
+    return f"LibRaw cannot read this raw file ({error})"
+
+
+def rawpy_version() -> str:
+    """LibRaw's, of which rawpy is the binding."""
+    import rawpy
+
+    return ".".join(map(str, rawpy.libraw_version))
+
+
+def _finished(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np.ndarray) -> Image:
+    grey = said["channels"] == 1
+    space = _SRGB if options.raw_space == "srgb" else _UNCALIBRATED
+    metadata = replace(_metadata(data, said, space), icc=(GREY_PROFILES if grey else PROFILES)[options.raw_space])
+    pixels = from_samples(samples[..., 0] if grey else samples)
+    return Image(pixels, "tiff", depth=16, grey=grey, metadata=metadata)
+
+
+def _linear(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np.ndarray) -> Image:
+    grey, sensor, gains = said["channels"] == 1, _sensor_page(data), said["gains"]
+    light = from_samples(samples[..., 0] if grey else samples) * np.float32(said["high"] - said["low"])
+    pixels = (light + np.float32(said["low"])) / np.array(gains, np.float32)
+    source = _source(data, said)
+    image = Image(
+        pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source),
+        tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
+    )  # fmt: skip
+    left = uncarried(sensor)
+    return image.noted(left) if left else image
 
 
 def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryview]:
-    command = [sys.executable, "-m", "rngcli.images.libraw", str(options.max_pixels)]
+    wanted = {"max_pixels": options.max_pixels, "bright": options.raw_bright, "space": options.raw_space}
+    wanted |= {"linear": options.raw_linear, "keep_hot_pixels": options.keep_hot_pixels}
+    command = [sys.executable, "-m", "rngcli.images.libraw", json.dumps(wanted)]
     try:
-        done = subprocess.run(
-            command + ["bright"] * options.raw_bright, input=data, capture_output=True, timeout=_PATIENCE, check=False
-        )
+        done = subprocess.run(command, input=data, capture_output=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise PictureError(f"LibRaw has not finished after {_PATIENCE} s", _REMEDY) from None
     line, _, _ = done.stdout.partition(b"\n")
@@ -78,23 +144,51 @@ def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryv
     return json.loads(line), memoryview(done.stdout)[len(line) + 1 :]
 
 
-def _metadata(data: bytes, said: dict[str, Any]) -> Metadata:
-    page = source = ifd.parse(data)
-    if source is None or _MAKE not in source.fields:
-        source = ifd.parse(jpeg.exif_of(bytes.fromhex(said["thumbnail"]))) or _from_libraw(data, said["exposure"])
+def _source(data: bytes, said: dict[str, Any]) -> Directory:
+    """The directory that holds the camera's tags: of the raw itself, else of its thumbnail, else made of LibRaw's."""
+    page = ifd.parse(data)
+    if page is not None and _MAKE in page.fields:
+        return page
+    return ifd.parse(jpeg.exif_of(bytes.fromhex(said["thumbnail"]))) or _from_libraw(data, said["exposure"])
+
+
+def _metadata(data: bytes, said: dict[str, Any], colour_space: int) -> Metadata:
+    page, source = ifd.parse(data), _source(data, said)
     order = source.order
-    fields = {tag: entry for tag, entry in source.fields.items() if tag in _KEPT and entry.data.strip(b"\0 ")}
-    # The developed picture is upright and in sRGB, whatever the camera wrote of its own.
+    fields = _shot(source)
+    # The developed picture is upright and in the space of its profile, whatever the camera wrote of its own.
     fields[ORIENTATION] = ifd.short_field(order, 1)
     camera = source.children.get(ifd.EXIF_POINTER, Directory(order))
     taken = {tag: entry for tag, entry in camera.fields.items()
              if tag not in _NOT_OF_THE_PICTURE and len(entry.data) <= _LARGEST_FIELD}  # fmt: skip
-    taken[_COLOUR_SPACE] = ifd.short_field(order, 1)
-    children = {ifd.EXIF_POINTER: Directory(order, taken)}
-    if ifd.GPS_POINTER in source.children:
-        children[ifd.GPS_POINTER] = replace(source.children[ifd.GPS_POINTER], children={})
+    taken[_COLOUR_SPACE] = ifd.short_field(order, colour_space)
+    children = {ifd.EXIF_POINTER: Directory(order, taken)} | _place(source)
     exif = ifd.stream(Directory(order, fields, children))
     return replace(_words(page), exif=exif) if page else Metadata(exif)
+
+
+def _metadata_for_dng(data: bytes, source: Directory) -> Metadata:
+    """All that the raw carries, which is still true: its pixels were not developed. But a maker note may not move."""
+    order, page = source.order, ifd.parse(data)
+    fields = _shot(source)
+    camera = source.children.get(ifd.EXIF_POINTER, Directory(order))
+    left_out = set() if note_may_move(source) else {MAKER_NOTE}
+    taken = {tag: entry for tag, entry in camera.fields.items() if tag not in left_out}
+    if MAKER_NOTE in taken:
+        fields[NOTE_SAFETY] = source.fields[NOTE_SAFETY]
+    exif = ifd.stream(Directory(order, fields, {ifd.EXIF_POINTER: Directory(order, taken)} | _place(source)))
+    words = _words(page) if page else Metadata()
+    xmp = page.fields[_XMP].data if page and _XMP in page.fields else b""
+    return replace(words, exif=exif, xmp=xmp)
+
+
+def _shot(source: Directory) -> dict[int, Field]:
+    return {tag: entry for tag, entry in source.fields.items() if tag in _KEPT and entry.data.strip(b"\0 ")}
+
+
+def _place(source: Directory) -> dict[int, Directory]:
+    place = source.children.get(ifd.GPS_POINTER)
+    return {ifd.GPS_POINTER: replace(place, children={})} if place else {}
 
 
 def _words(page: Directory) -> Metadata:

@@ -11,7 +11,7 @@ import numpy as np
 from rngcli.images.metadata import Metadata
 
 # Linear sRGB to XYZ, adapted to D50 as ICC profiles are (IEC 61966-2-1, Bradford).
-_SRGB_TO_XYZ = np.array(
+SRGB_TO_XYZ = np.array(
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
 )
 _D65 = (0.3127, 0.3290)
@@ -21,8 +21,8 @@ _PRIMARIES = {  # by number of ITU-T H.273, which PNG (cICP) and AVIF (nclx) use
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 SRGB_CODES = (b"\x02\x02", b"\x01\x0d", b"\x01\x02", b"\x02\x0d")  # primaries and transfer; 2 is "not said"
-_IDENTITY = (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # g, a, b, c, d, e, f
 _SEEN = 1 / 255  # difference below which a space is as good as sRGB
+_IDENTITY = (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # g, a, b, c, d, e, f
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Curve:
         """Code values, any shape, as linear light."""
         size = np.abs(code)
         if self.table:
-            light = np.interp(size, np.linspace(0, 1, len(self.table)), self.table)
+            light = np.interp(size, np.linspace(0, 1, len(self.table)), self.table) * np.maximum(size, 1)
         else:
             light = _power(self.a * size + self.b, self.g) + self.e
             if self.d > 0:
@@ -56,7 +56,8 @@ class Curve:
         """Linear light, any shape, as code values."""
         size = np.abs(light)
         if self.table:
-            return np.copysign(np.interp(size, self.table, np.linspace(0, 1, len(self.table))), light)
+            code, beyond = np.interp(size, self.table, np.linspace(0, 1, len(self.table))), size / self.table[-1]
+            return np.copysign(np.where(beyond > 1, beyond, code), light)
         code = (_power(size - self.e, 1 / self.g) - self.b) / self.a
         if self.d > 0:
             low = (size - self.f) / self.c if self.c else np.zeros_like(size)
@@ -89,17 +90,36 @@ class Space:
     def to_srgb(self, stored: np.ndarray) -> np.ndarray:
         """(3, N) float64 code values of this space as sRGB, beyond [0, 1] where sRGB is too small."""
         light = [curve.linear(channel) for curve, channel in zip(self.curves, stored, strict=True)]
-        return SRGB_CURVE.code(_mixed(np.array(self.matrix), light))
-
-    def from_srgb(self, srgb: np.ndarray) -> np.ndarray:
-        """(3, N) float64 sRGB as code values of this space."""
-        light = _mixed(np.linalg.inv(np.array(self.matrix)), list(SRGB_CURVE.linear(srgb)))
-        return np.stack([curve.code(channel) for curve, channel in zip(self.curves, light, strict=True)])
+        # By hand: BLAS is ten times slower on matrices of three rows.
+        return SRGB_CURVE.code(np.stack([r * light[0] + g * light[1] + b * light[2] for r, g, b in self.matrix]))
 
 
-def _mixed(matrix: np.ndarray, light: list[np.ndarray]) -> np.ndarray:
-    # By hand: BLAS is ten times slower on matrices of three rows.
-    return np.stack([row[0] * light[0] + row[1] * light[1] + row[2] * light[2] for row in matrix])
+def _of_primaries(columns: np.ndarray, curve: Curve) -> Space:
+    """The space of three primaries, (3, 3) with the XYZ of each, adapted to D50, as a column."""
+    return Space(tuple(map(tuple, np.linalg.solve(SRGB_TO_XYZ, columns).tolist())), (curve,) * 3)
+
+
+def _coded(primaries: int, transfer: int) -> Space | None:
+    """The space of two codes of ITU-T H.273; None where one of them is not of a matrix and a curve."""
+    if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
+        return None
+    matrix = np.linalg.solve(_to_xyz(_PRIMARIES[1]), _to_xyz(_PRIMARIES[primaries]))
+    return Space(tuple(map(tuple, matrix.tolist())), (_TRANSFERS[transfer],) * 3)
+
+
+def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
+    def xyz(x: float, y: float) -> list[float]:
+        return [x / y, 1.0, (1 - x - y) / y]
+
+    columns = np.array([xyz(*primary) for primary in primaries]).T
+    return columns * np.linalg.solve(columns, xyz(*_D65))
+
+
+SRGB = Space(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (SRGB_CURVE,) * 3)
+DISPLAY_P3 = Space(_coded(12, 13).matrix, (SRGB_CURVE,) * 3)  # type: ignore[union-attr]
+PROPHOTO = _of_primaries(  # ROMM RGB (ISO 22028-2), with the plain power that Adobe's profile has
+    np.array([[0.7976749, 0.1351917, 0.0313534], [0.2880402, 0.7118741, 0.0000857], [0.0, 0.0, 0.8252100]]), Curve(1.8)
+)
 
 
 def space_of(metadata: Metadata, grey: bool) -> tuple[Space | None, str]:
@@ -123,21 +143,6 @@ def _space_of(cicp: bytes, icc: bytes, grey: bool) -> tuple[Space | None, str]:
     return (None if _is_srgb(space) else space), ""
 
 
-def _coded(primaries: int, transfer: int) -> Space | None:
-    if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
-        return None
-    matrix = np.linalg.solve(_to_xyz(_PRIMARIES[1]), _to_xyz(_PRIMARIES[primaries]))
-    return Space(tuple(map(tuple, matrix.tolist())), (_TRANSFERS[transfer],) * 3)
-
-
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    def xyz(x: float, y: float) -> list[float]:
-        return [x / y, 1.0, (1 - x - y) / y]
-
-    columns = np.array([xyz(*primary) for primary in primaries]).T
-    return columns * np.linalg.solve(columns, xyz(*_D65))
-
-
 def _is_srgb(space: Space) -> bool:
     levels = np.linspace(0, 1, 6)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3).T
@@ -151,11 +156,11 @@ def _profiled(icc: bytes, grey: bool) -> Space:
     tags = {name: icc[at : at + size] for name, at, size in rows}
     kind = icc[16:20]
     if kind == b"GRAY" and grey:
-        return Space(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (_curve(tags[b"kTRC"]),) * 3)
+        return Space(SRGB.matrix, (_curve(tags[b"kTRC"]),) * 3)
     if kind != b"RGB " or icc[20:24] != b"XYZ ":
         raise ValueError("no RGB profile over XYZ")
     columns = [np.array(struct.unpack_from(">3i", tags[name], 8)) / 65536 for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
-    matrix = np.linalg.solve(_SRGB_TO_XYZ, np.stack(columns, axis=1))
+    matrix = np.linalg.solve(SRGB_TO_XYZ, np.stack(columns, axis=1))
     if not abs(np.linalg.det(matrix)) > 1e-3:
         raise ValueError("primaries on a line")
     red, green, blue = (_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))

@@ -14,8 +14,9 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd, segments
+from rngcli.images.chromaticity import icc_of_tiff
 from rngcli.images.ifd import Directory
-from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, density, split_resources
+from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, aspect_of, density, split_resources
 from rngcli.images.model import (
     Depth,
     Encoding,
@@ -40,9 +41,11 @@ _LAYOUT = {_KIND, _OLD_KIND, _WIDTH, 0x101, 0x102, 0x103, 0x106, 0x10A, 0x111, 0
 _LAYOUT |= {0x120, 0x121, 0x122, 0x123, 0x12D, 0x13D, 0x13E, 0x13F, 0x140, 0x142, 0x143, 0x144, 0x145, 0x14A, 0x152}
 _LAYOUT |= {0x153, 0x154, 0x155, 0x15B, 0x211, 0x212, 0x213, 0x214}
 _NOT_EXIF = _LAYOUT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS}
+_LEFT_OUT = {_LAYERS: "Photoshop's layers", 0x14A: "its sub-pictures"}
 _WRITTEN_BY_TIFFFILE = {X_DENSITY, Y_DENSITY, DENSITY_UNIT}
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes of samples above which a file must be a BigTIFF
 _STRIP_SIZE = 2**20  # bytes, before packing
+_MOST_CHANNELS = 8
 _INVERTED, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6  # photometric interpretations
 
 
@@ -60,8 +63,10 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         segments.check_packing(page)
         _check_kind(page)
         image = _image(segments.unpacked(data, page), page, tags)
-    if thumbnails:
-        image = image.noted("the smaller versions on its further pages were left out")
+    lost = [name for tag, name in _LEFT_OUT.items() if tag in tags.fields]
+    lost += ["the smaller versions on its further pages"] if thumbnails else []
+    if lost:
+        image = image.noted(f"{' and '.join(lost)} were left out")
     if page.photometric == _PALETTE:
         return image.noted("a palette picture: written as RGB")
     bits = page.bitspersample
@@ -88,7 +93,7 @@ def _check_kind(page: TiffPage) -> None:
     if kind not in (0, 1, _RGB, _PALETTE) and not (kind == _YCBCR and page.compression == segments.JPEG):
         names = {4: "a mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "sensor data"}
         raise PictureError(f"a TIFF of {names.get(kind, f'colour kind {kind}')}", "convert it to RGB first")
-    if channels - (3 if kind in (_RGB, _YCBCR) else 1) not in (0, 1):
+    if channels - _colours(page) not in (0, 1, len(page.extrasamples)) or channels > _MOST_CHANNELS:
         raise PictureError(f"a TIFF of {channels} channels", "rng works on grey and RGB, with or without alpha")
     if page.imagedepth > 1:
         raise PictureError(f"a TIFF of {page.imagedepth} planes", "split it into single pictures first")
@@ -107,18 +112,33 @@ def _image(samples: np.ndarray, page: TiffPage, tags: Directory) -> Image:
         samples[..., 0] = full - samples[..., 0]
     if samples.dtype == np.float16:
         samples, bits = samples.astype(np.float32), 32
-    channels = samples.shape[2]
+    colours = 3 if page.photometric == _PALETTE else _colours(page)
+    alpha, extras = _further(samples[..., colours:], page.extrasamples)
     depth: Depth = 8 if bits <= 8 else 16 if bits <= 16 else 32
     return Image(
-        pixels=from_samples(samples[..., 0] if channels < 3 else samples[..., :3], bits),
+        pixels=from_samples(samples[..., 0] if colours == 1 else samples[..., :3], bits),
         format="tiff",
         depth=depth,
-        grey=channels < 3,
-        alpha=stretched(np.ascontiguousarray(samples[..., -1]), bits) if channels in (2, 4) else None,
-        premultiplied=page.extrasamples[:1] == (1,),
-        metadata=_metadata(tags),
+        grey=colours == 1,
+        alpha=None if alpha is None else stretched(alpha, bits),
+        premultiplied=alpha is not None and 1 in page.extrasamples,
+        extras=extras if extras is None else stretched(extras, bits),
+        metadata=_metadata(tags, grey=colours == 1),
         encoding=Encoding(uncompressed=page.compression == 1),
     )
+
+
+def _colours(page: TiffPage) -> int:
+    return 3 if page.photometric in (_RGB, _YCBCR) else 1
+
+
+def _further(samples: np.ndarray, kinds: tuple[int, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Alpha (H, W) and what else there is beside colours (H, W, n): a sample of an unknown kind is no transparency."""
+    count = samples.shape[2]
+    at = next((i for i, kind in enumerate(kinds) if kind in (1, 2)), None if kinds else 0)
+    alpha = np.ascontiguousarray(samples[..., at]) if at is not None and at < count else None
+    rest = [i for i in range(count) if i != at]
+    return alpha, np.ascontiguousarray(samples[..., rest]) if rest else None
 
 
 def _coloured(samples: np.ndarray, page: TiffPage) -> np.ndarray:
@@ -128,7 +148,7 @@ def _coloured(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     return (palette.T // 256).astype(np.uint8)[samples[..., 0]]
 
 
-def _metadata(page: Directory) -> Metadata:
+def _metadata(page: Directory, grey: bool) -> Metadata:
     def block(tag: int) -> bytes:
         return page.fields[tag].data if tag in page.fields else b""
 
@@ -136,7 +156,12 @@ def _metadata(page: Directory) -> Metadata:
     fields = {tag: entry for tag, entry in page.fields.items() if tag not in _NOT_EXIF and entry.type < 16}
     exif = ifd.stream(replace(page, fields=fields)) if fields or page.children else b""
     iptc, photoshop = split_resources(block(_PHOTOSHOP))
-    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, block(_ICC), dpi=density(page))
+    icc = block(_ICC) or icc_of_tiff(page, grey)
+    known, aspect = density(page), None
+    if not known and page.number(DENSITY_UNIT, 2) == 1:
+        across, down = (page.numbers(tag)[:1] or (0,) for tag in (X_DENSITY, Y_DENSITY))
+        aspect = aspect_of(round(1000 * across[0]), round(1000 * down[0]))
+    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, icc, dpi=known, aspect=aspect)
 
 
 def encode(image: Image, options: WriteOptions) -> bytes:
@@ -147,6 +172,10 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     samples = to_samples(image.pixels, depth, image.grey)
     if image.alpha is not None:
         samples = np.dstack([samples, alpha_samples(image.alpha, depth)])
+    kinds = () if image.alpha is None else (1 if image.premultiplied else 2,)
+    if image.extras is not None:
+        samples = np.dstack([samples, *(alpha_samples(plane, depth) for plane in np.moveaxis(image.extras, 2, 0))])
+        kinds += (0,) * image.extras.shape[2]
     source = ifd.parse(image.metadata.exif) or Directory()
     file, packed = io.BytesIO(), not image.encoding.uncompressed
     with TiffWriter(file, bigtiff=samples.nbytes > _CLASSIC_LIMIT, byteorder=source.order) as writer:
@@ -154,7 +183,7 @@ def encode(image: Image, options: WriteOptions) -> bytes:
             samples,
             photometric="minisblack" if image.grey else "rgb",
             planarconfig=None if samples.ndim == 2 else "contig",
-            extrasamples=None if image.alpha is None else (1 if image.premultiplied else 2,),
+            extrasamples=kinds or None,
             compression="zlib" if packed else None,
             predictor=packed,
             rowsperstrip=max(1, _STRIP_SIZE // samples[0].nbytes),
@@ -182,6 +211,8 @@ def _tags(metadata: Metadata, source: Directory) -> list[tuple[int | str, int, i
 
 
 def _density(metadata: Metadata) -> dict[str, Any]:
+    if metadata.aspect and not metadata.dpi:
+        return {"resolution": [(value, 1) for value in metadata.aspect], "resolutionunit": "NONE"}
     if not metadata.dpi:
         return {}
     return {"resolution": [(round(value * 10000), 10000) for value in metadata.dpi], "resolutionunit": "INCH"}

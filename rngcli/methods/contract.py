@@ -32,6 +32,7 @@ class Frame:
     scale: int = 1  # pixels of the output for each of the input, along each side
     overlap: int = 32  # of two tiles
     discard: int = 12  # of the overlap, at each tile's end, what is not used
+    align: int = 1  # tiles begin at multiples of it, as the network's strides do, so that all see the same samples
     agreement: float = 1.0  # correlation of what two tiles generate where they blend; what averages out is made up for
 
     @property
@@ -55,6 +56,7 @@ class Request:
     detail: float = 1.0  # the share of what is generated that is added, in [0, 1]
     seed: int = 0
     budget: int | None = None  # the number of one of the model's budgets, for every tile
+    sigma: float | None = None  # σ_n of every picture on the [0, 1] scale; None: each picture's own, estimated
 
     @property
     def generates(self) -> bool:
