@@ -1,7 +1,9 @@
-"""kill -9 at random moments, then the same command again: `python -m tests.kill --kills 200 --seed 0`.
+"""kill -9 at random moments, then the same command again: `python -m tests.kill --kills 200 --seed 0 --runs 1`.
 
 After every kill, each file below OUT must be whole and the same as that of an undisturbed run, bit for bit; when a
-resumed run has come to its end, all must be there and nothing else. Then OUT is emptied, until the kills are used up.
+resumed run has come to its end, all must be there and nothing else, and its report must hold every picture. Then OUT is
+emptied, until the kills are used up. With `--runs 2`, two runs of the same command are at work at once, each killed at
+a moment of its own; one that comes to its end must find all done, by itself or by the other.
 
 Each run is a process of its own, forked from one that has torch loaded: importing it takes longer than all else.
 """
@@ -9,6 +11,7 @@ Each run is a process of its own, forked from one that has torch loaded: importi
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
@@ -43,11 +46,11 @@ def rng(arguments: list[str], said: str) -> None:
 class Killing:
     """A folder of pictures, and a run over it that is killed again and again."""
 
-    def __init__(self, place: Path, pictures: int, seed: int) -> None:
+    def __init__(self, place: Path, pictures: int, seed: int, runs: int) -> None:
         self.source, self.out, self.model, self.said = (place / name for name in ("in", "out", "tiny", "said"))
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(WARM)
-        self.chance = random.Random(seed)
+        self.chance, self.runs, self.report = random.Random(seed), runs, place / "report.json"
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self.source.mkdir()
@@ -56,22 +59,25 @@ class Killing:
             noise = np.random.default_rng(i).integers(0, 256, (90, 120, 3), np.uint8)
             Image.fromarray(noise).save(self.source / f"{i:03}.{('png', 'jpg', 'tif')[i % 3]}")
         whole = place / "whole"
-        undisturbed = self.start(whole)
+        (undisturbed,) = self.start(whole, 1)
         begun = time.monotonic()
         undisturbed.join()
         assert undisturbed.exitcode == 0, self.said.read_text()
         self.span = time.monotonic() - begun  # [s] of work, once networks are loaded
         self.expected = found(whole)
 
-    def start(self, out: Path) -> BaseProcess:
-        """A run into `out` that has just begun to write there, or has ended."""
+    def start(self, out: Path, runs: int) -> list[BaseProcess]:
+        """Runs into `out`, of which one has just begun to write there, or all have ended."""
         manifest = out / ".rng" / "manifest.jsonl"
         before = manifest.stat().st_size if manifest.exists() else 0
         arguments = ["denoise", str(self.source), str(out), "--model", str(self.model), "--step-map", str(out / "maps"),
-                     "--quiet", "--device", "cpu", "--batch-size", "1"]  # fmt: skip
-        running = self.processes.Process(target=rng, args=(arguments, str(self.said)))
-        running.start()
-        while running.exitcode is None and not (manifest.exists() and manifest.stat().st_size > before):
+                     "--quiet", "--device", "cpu", "--batch-size", "1", "--report", str(self.report)]  # fmt: skip
+        running = [self.processes.Process(target=rng, args=(arguments, str(self.said))) for _ in range(runs)]
+        for process in running:
+            process.start()
+        while any(process.exitcode is None for process in running):
+            if manifest.exists() and manifest.stat().st_size > before:
+                break
             time.sleep(0.005)
         return running
 
@@ -80,29 +86,32 @@ class Killing:
 
         Half of the kills come at any moment of the work, half while that line's file is likely being put in place.
         """
-        running = self.start(self.out)
-        if kill:
+        running = self.start(self.out, self.runs)
+        for process in running if kill else ():
             anywhere = self.chance.random() < 0.5
             time.sleep(self.chance.uniform(0, self.span / 2) if anywhere else self.chance.expovariate(1 / A_WRITE))
-            running.kill()
-        running.join()
-        ended = running.exitcode is not None and running.exitcode >= 0
-        self.counts["ended" if ended else "killed"] += 1
-        self.judge(ended)
-        if running.exitcode:
-            self.faults += [f"exit code {running.exitcode}: {self.said.read_text()[-300:]}"] * ended
-        if ended:
+            process.kill()
+        for process in running:
+            process.join()
+        codes = [process.exitcode or 0 for process in running]
+        self.counts["killed"] += sum(code < 0 for code in codes)
+        self.counts["ended"] += sum(code >= 0 for code in codes)
+        self.faults += [f"exit code {code}: {self.said.read_text()[-300:]}" for code in codes if code > 0]
+        self.judge(any(code == 0 for code in codes), alone=min(codes) >= 0)
+        if min(codes) >= 0:
             shutil.rmtree(self.out)
 
-    def judge(self, ended: bool) -> None:
-        """Compare what is there with what an undisturbed run made."""
+    def judge(self, ended: bool, alone: bool) -> None:
+        """Compare what is there with what an undisturbed run made; `alone`: no run was killed beside one that ended."""
         there = found(self.out)
         parts = [name for name in there if Path(name).name.startswith(PART_PREFIX)]
         self.counts["unfinished files left by a kill"] += len(parts)
         for name in parts:
             there.pop(name)
-        if ended and parts:
+        if alone and parts:
             self.faults.append(f"unfinished files are left: {parts}")
+        if ended and len(json.loads(self.report.read_text())) != len(self.expected) // 2:
+            self.faults.append(f"the report of a run that has ended lacks pictures: {self.report.read_text()[-300:]}")
         if ended and there.keys() != self.expected.keys():
             self.faults.append(f"missing at the end: {sorted(self.expected.keys() - there.keys())}")
         self.faults += [f"{name} differs" for name, data in there.items() if data != self.expected.get(name)]
@@ -119,9 +128,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        killing = Killing(Path(place), given.pictures, given.seed)
+        killing = Killing(Path(place), given.pictures, given.seed, given.runs)
         while killing.counts["killed"] < given.kills:
             killing.once(kill=True)
         if killing.out.exists():

@@ -1,4 +1,4 @@
-"""The report is the truth of the command: every picture, done now or before; whole or not at all; and no input lost."""
+"""The report is the truth of the command: every picture, done now or before, whole or not at all, where it may."""
 
 import csv
 import json

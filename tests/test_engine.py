@@ -1,5 +1,7 @@
 """What comes out depends on the picture and on nothing else: not on size, batch, order, neighbours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
-from rngcli.methods.rng import rng_of, with_rng
-from tests.tiny import identity_bundle, random_bundle
+from rngcli.methods.rng import RnGParts, rng_of, with_rng
+from rngcli.nets.nafnet import NAFNet
+from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
 SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
 
@@ -47,6 +50,16 @@ def test_capacity_changes_no_more_than_rounding():
     one, three = run(pictures(), 1), run(pictures(), 3)
     for key in one:
         assert np.abs(one[key].pixels - three[key].pixels).max() < 1 / 255
+
+
+def test_a_crop_is_restored_as_the_whole_picture_is():
+    # Strides of 16 px begin at the same samples in both, and nothing pools over a tile.
+    torch.manual_seed(0)
+    net = scramble(NAFNet(replace(NAF, encoder=(1,) * 4, decoder=(1,) * 4, attention=False)))
+    x = np.random.default_rng(0).random((330, 300, 3), np.float32)
+    whole, part = run([Job("whole", x), Job("part", x[80:, 16:])], bundle=RnGParts(net).bundle(), detail=0).values()
+    inside = np.s_[40:, 40:]
+    np.testing.assert_allclose(whole.pixels[80:, 16:][inside], part.pixels[inside], atol=0.1 / 255)
 
 
 def test_seed_and_detail_do_what_they_say():

@@ -131,6 +131,39 @@ def test_rows_of_other_files_are_not_taken_over(folder: Path, tmp_path: Path) ->
     assert [row.scores for row in taken.rows] == [row.scores for row in fresh.rows]
 
 
+def test_a_resumed_run_measures_again_what_changed_and_forgets_what_went(folder: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "report.json.partial"
+    first = evaluate_quickly(with_noise(folder, [25]), journal=journal)
+    Image.open(folder / "1.png").rotate(180).save(folder / "1.png")
+    (folder / "2.png").unlink()
+    seen: list[str] = []
+
+    def watching(jobs: Iterable[Job], sigma: float | None) -> Iterator[Result]:
+        for result in blurred(jobs, sigma):
+            seen.append(result.key)
+            yield result
+
+    resumed = evaluate_quickly(with_noise(folder, [25]), INPUT, Column("blur", watching), journal=journal)
+    assert seen == ["1"]
+    assert {row.key for row in resumed.rows} == {"0", "1", "3"}
+    scores = [{row.key: row.scores for row in report.rows if row.method == "blur"} for report in (first, resumed)]
+    assert scores[0]["0"] == scores[1]["0"]
+    assert scores[0]["1"] != scores[1]["1"]
+    assert {picture.key for picture in resumed.pictures} >= {"0", "3"}
+
+
+def test_pictures_equal_to_their_truth_are_counted_beside_the_mean(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "noisy").mkdir()
+    for index, path in enumerate(sorted(folder.iterdir())):
+        Image.open(path).rotate(180 * (index == 0)).save(tmp_path / "noisy" / path.name)
+    reports = [word for form in ("json", "html", "md") for word in ("--report", tmp_path / f"r.{form}")]
+    out = command("--pairs", tmp_path / "noisy", folder, "--method", "input", "--metric", "psnr", *reports)
+    assert "+ 3 ∞" in out
+    assert "+ 3 ∞" in (tmp_path / "r.md").read_text()
+    json.loads((tmp_path / "r.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+    assert [row.scores["psnr"] == float("inf") for row in read(tmp_path / "r.json").rows] == [False, True, True, True]
+
+
 def test_bad_pictures_are_named_once_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / "noisy").mkdir(exist_ok=True)

@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import Encoding, Image, Metadata, WriteOptions
+from rngcli.images.colour import to_stored
 from rngcli.images.jxl_header import PQ, Colours, Header, read_header, write_header
 from rngcli.images.spaces import space_of
 from tests.test_images import smooth
@@ -147,6 +148,13 @@ def test_a_header_is_read_as_it_was_written(header):
     assert replace(back, end=0, colours=replace(back.colours, transfer=header.colours.transfer)) == header
 
 
+def shown(image: Image) -> np.ndarray:
+    """Its colours in sRGB, (N, 3), cut to [0, 1]."""
+    space, _ = space_of(image.metadata, image.grey)
+    stored = to_stored(image).reshape(-1, 3)
+    return (space.to_srgb(stored.T.astype(np.float64)).T if space else stored).clip(0, 1)
+
+
 @pytest.mark.parametrize("name", ["", *PROFILES])
 @pytest.mark.parametrize("lossless", [True, False])
 def test_jpeg_xl_holds_wide_colours(name, lossless):
@@ -154,9 +162,8 @@ def test_jpeg_xl_holds_wide_colours(name, lossless):
     source = images.decode(images.encode(replace(ramp(16), metadata=metadata), "tiff"))  # in all of its profile's space
     back = images.decode(images.encode(replace(source, encoding=Encoding(lossless=lossless)), "jxl"))
     assert back.depth == 16
-    error = np.abs(back.pixels - source.pixels)
+    error = np.abs(shown(back) - shown(source))
     assert error.mean() < (2e-4 if lossless else 5e-3)
-    assert (back.tone is None) == (source.tone is None)
 
 
 @pytest.mark.skipif(not shutil.which("djxl"), reason="djxl is not installed")

@@ -209,7 +209,7 @@ def test_colour_blotches_are_broad_and_hardly_touch_the_light():
 # --- JPEG --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quality", [5, 25, 49, 50, 51, 75, 90, 100])
+@pytest.mark.parametrize("quality", [3, 7, 25, 33, 45, 49, 50, 51, 75, 90, 100])
 def test_tables_are_those_that_pillow_writes(quality):
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG", quality=quality)

@@ -96,6 +96,14 @@ def test_a_grid_sticks_out_alike_on_both_sides(grid):
         assert axis.count == 1 or before + after < axis.stride
 
 
+@given(st.integers(1, 900), st.sampled_from([1, 2, 16]))
+def test_aligned_tiles_begin_at_multiples_and_cover_the_picture(length, align):
+    axis = Axis(length, 96, 32, 12, align)
+    assert {axis.start(k) % align for k in range(axis.count)} == {0}
+    assert axis.start(0) <= 0
+    assert axis.start(axis.count - 1) + axis.size >= length
+
+
 def test_sizes_that_need_no_padding_have_none():
     assert [len(Grid(256, 256)), len(Grid(480, 704)), len(Grid(257, 256))] == [1, 6, 2]
     assert Grid(480, 704).origin(5) == (224, 448)

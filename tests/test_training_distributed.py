@@ -75,6 +75,7 @@ def test_the_command_writes_one_state_one_log_and_one_bundle(photographs, tmp_pa
     assert len((tmp_path / "two" / "reconstruct" / "log.jsonl").read_text().splitlines()) == 1
     state = torch.load(tmp_path / "two" / "reconstruct" / "state.pt")
     assert state["step"] == 3
+    assert not any("module" in name for part in ("net", "average") for name in state[part]), "a state knows no ranks"
     alone = CliRunner().invoke(app, [*about, str(tmp_path / "one"), "--accumulate", "2"])
     assert alone.exit_code == 0, alone.output
     bundles = [checkpoint.load(tmp_path / folder / "bundle.safetensors") for folder in ("two", "one")]
@@ -112,6 +113,18 @@ def test_ranks_that_cannot_be_are_refused(monkeypatch):
     if torch.cuda.device_count() < 2:
         with pytest.raises(EnvironmentFault, match="has no GPU"):
             rank.device_name("cuda")
+
+
+def test_only_what_connections_say_is_put_down_to_another_process():
+    def end(error):
+        with object.__new__(Joined).together():
+            raise error
+
+    with pytest.raises(EnvironmentFault, match="another process of this run has ended"):
+        end(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:15256"))
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("mat1 and mat2 shapes differ")):
+        with pytest.raises(type(error), match=str(error)):
+            end(error)
 
 
 def test_no_two_batches_of_a_run_are_drawn_alike():

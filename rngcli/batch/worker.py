@@ -165,12 +165,13 @@ class _Batch:
             if result.error:
                 raise result.error
             format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
-            data, lost = images.encode_noted(picture.with_pixels(result.pixels), format, self.files.write)
+            data = images.encode(picture.with_pixels(result.pixels), format, self.files.write)
             if not self._put(task, data, read.source):
                 return Outcome(task, before=True)
         except Exception as error:
             return Outcome(task, _told(error))
-        megapixels, notes = result.pixels.size / 3e6, (*picture.notes, *lost)
+        megapixels = result.pixels.size / 3e6
+        notes = (*picture.notes, *images.losses(picture, format, self.files.write))
         outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=notes)
         for beside in (self._scored, self._mapped):
             try:

@@ -55,9 +55,8 @@ def ablate(
     """
     import torch
 
-    from ..data.crops import Batches
     from ..data.degrade import SHARP, DegradeSpec
-    from ..data.photographs import photographs_of
+    from ..data.training_data import TrainingData
     from ..device import find_device
     from ..evaluation.ablation.ablation import Ablation
     from ..evaluation.ablation.findings import as_data, as_markdown
@@ -75,12 +74,13 @@ def ablate(
             raise UsageError(f"--report {path} is neither .md nor .json", "name it so")
     effort = Effort(steps, None if steps else minutes, size, seed, patches, labels, compile)
     white = DegradeSpec(gaussian_share=1.0, blur_share=SHARP)
+    source = TrainingData(data, crop, batch, noise=white, limit=limit)
     place, host = find_device(device), Host(listener=Narrator())
     try:
         with host.interruption.heard():
-            pictures = photographs_of(data, crop, place, limit, host.listener.track)
+            batches = source.load(place, host.listener.track, host.listener.say)
             lpips, own = _lpips(lpips_weights, str(place)), load(model) if model else None
-            ablation = Ablation(run, Batches(pictures, batch, white), effort, lpips, own, host)
+            ablation = Ablation(run, batches, effort, lpips, own, host)
             parts = list(ablation.results(keys))
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "the same command goes on from what is trained and measured") from None

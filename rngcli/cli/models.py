@@ -79,6 +79,8 @@ def import_nafnet(
 
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", "name it so")
+    if out.exists():
+        raise UsageError(f"{out} exists", "name another file, or remove it first")
     net = from_authors(source)
     save(RnGParts(net).bundle().with_provenance("reconstruct", {"imported": source.name}), out)
     typer.echo(

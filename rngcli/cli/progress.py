@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
@@ -43,6 +43,21 @@ def _screen(file: IO[str]) -> tuple[int, int]:
         columns, rows = 0, 0
     asked = os.environ.get("COLUMNS", "")
     return (int(asked) if asked.isdecimal() and int(asked) else columns or 80) - 1, (rows or 24) - 1
+
+
+@contextmanager
+def waiting(line: str, quiet: bool = False) -> Iterator[None]:
+    """A line that stands on a terminal until what is within is done; nothing elsewhere, nor where `quiet`."""
+    shown = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if shown:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if shown:
+            sys.stderr.write(f"\r{' ' * len(line)}\r")
+            sys.stderr.flush()
 
 
 def write(line: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Exit, NoInputError, RngError, UsageError
-from ..images import FORMAT_OF_SUFFIX, Image, decode, encode_noted, read, write_bytes, write_new
+from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, losses, read, write_bytes, write_new
 from .operands import PIPE, Operands
 from .reporter import Reporter
 from .streams import picture_input, picture_output
@@ -23,9 +23,9 @@ def run_piped(operands: Operands, options: BatchOptions, tell: Reporter) -> Exit
         _check_place(target, options.overwrite)
     picture = _read(source, options)
     format = options.format or picture.format if target == PIPE else FORMAT_OF_SUFFIX[target.suffix.lower()]
-    data, lost = encode_noted(_denoised(picture, options), format, options.files.write)  # type: ignore[arg-type]
-    for note in (*picture.notes, *lost):
+    for note in (*picture.notes, *losses(picture, format, options.files.write)):  # type: ignore[arg-type]
         tell.say(note)
+    data = encode(_denoised(picture, options), format, options.files.write)  # type: ignore[arg-type]
     if target == PIPE:
         picture_output(data)
     elif options.overwrite:

@@ -18,7 +18,7 @@ from ..errors import NoInputError, PictureError
 from ..images import read
 
 # Formats whose pixels Pillow and `images.read` give alike in size: not those that turn them while they decode.
-AS_STORED = {"JPEG", "MPO", "PNG", "TIFF", "WEBP"}
+AS_STORED = {"AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
 HELD_OUT = 32  # one file in so many is for validation only, chosen by its name
 
 Source = Path | tuple[Path, Path]  # a picture, or a pair: noisy, clean
@@ -36,14 +36,14 @@ def is_held_out(source: Source) -> bool:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
 
 
-def large_enough(sources: Sequence[Source], crop: int) -> list[Source]:
-    """Those of at least `crop` px on each side, by their headers. Raises NoInputError where none is.
+def large_enough(sources: Sequence[Source], crop: int) -> dict[Source, tuple[int, int]]:
+    """Those of at least `crop` px on each side, with (height, width). Raises NoInputError where none is.
 
     Raises PictureError for what is no picture, and for a pair whose sides differ in size.
     """
     with ThreadPoolExecutor(4) as threads:
         sizes = list(threads.map(_size, sources))
-    found = [source for source, size in zip(sources, sizes, strict=True) if min(size) >= crop]
+    found = {source: size for source, size in zip(sources, sizes, strict=True) if min(size) >= crop}
     if not found:
         cause = f"no picture of at least {crop}×{crop} px among {len(sources)}"
         raise NoInputError(cause, "give larger ones, or a smaller --crop")
@@ -59,8 +59,8 @@ class Pool:
     def __init__(
         self, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu", track: Track = untracked
     ) -> None:
-        sources = large_enough(sources, crop)
-        sizes = torch.tensor([_size(source) for source in sources])  # (P, 2)
+        found = large_enough(sources, crop)
+        sources, sizes = list(found), torch.tensor(list(found.values()))  # (P, 2)
         ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0)
         starts = ends - sizes[:, 0] * sizes[:, 1]
         self.crop = crop

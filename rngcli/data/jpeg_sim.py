@@ -44,7 +44,7 @@ def _dct_matrix(device: torch.device) -> Tensor:
 
 def quantisation(table: list[int], quality: Tensor) -> Tensor:
     """The steps of an 8×8 table at each quality of 1 to 100, as libjpeg scales them: (N, 1, 1, 1) -> (N, 1, 8, 8)."""
-    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     steps = torch.tensor(table, dtype=quality.dtype, device=quality.device).view(1, 1, 8, 8)
     return ((steps * scale + 50) / 100).floor().clamp(1, 255)
 

@@ -29,7 +29,7 @@ class Photographs:
         cls, sources: Sequence[Source], crop: int, device: torch.device | str = "cpu", track: Track = untracked
     ) -> Photographs:
         """Decode what is large enough; the held-out slice is chosen by name, and is the first where that is empty."""
-        sources = large_enough(sources, crop)
+        sources = list(large_enough(sources, crop))
         held_out = [source for source in sources if is_held_out(source)] or sources[:1]
         train = [source for source in sources if source not in set(held_out)] or sources
         return cls(Pool(train, crop, device, track), Pool(held_out, crop, device, track))

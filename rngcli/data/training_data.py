@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ class TrainingData:
     size: int
     pairs: tuple[Path, Path] | None = None  # folders of the noisy and of the clean sides
     pairs_share: float = 0.5  # of each batch, where there are both
+    noise: DegradeSpec = field(default_factory=DegradeSpec)
+    limit: int | None = None  # at most so many photographs to learn from, and as many held out
 
     def __post_init__(self) -> None:
         if self.crop % STRIDE or not STRIDE <= self.crop <= MOST_SIDE:
@@ -40,7 +42,8 @@ class TrainingData:
         """Decode all of it onto the device; `say` hears how much there is."""
         pairs = real_pairs_of(*self.pairs, self.crop, device, track) if self.pairs else None
         if self.folder:
-            photographs, share = photographs_of(self.folder, self.crop, device, track=track), self.pairs_share
+            photographs = photographs_of(self.folder, self.crop, device, self.limit, track)
+            share = self.pairs_share
         elif pairs:
             photographs, share = pairs.clean, 1.0
         else:
@@ -48,7 +51,7 @@ class TrainingData:
         for what, loaded in (("pairs", pairs), ("pictures", photographs if self.folder else None)):
             if loaded and say:
                 say(_sizes(loaded, what))
-        batches = Batches(photographs, self.size, DegradeSpec(), pairs, share)
+        batches = Batches(photographs, self.size, self.noise, pairs, share)
         if pairs and 0 < share < 1 and batches.real in (0, self.size):
             cause = f"--pairs-share {share:g} of {self.size} crops is {batches.real}"
             raise UsageError(cause, "give a larger --batch")

@@ -18,7 +18,9 @@ class PairedDifference:
     @classmethod
     def of(cls, a: Sequence[float | None], b: Sequence[float | None]) -> PairedDifference | None:
         """None where there is no pair. Raises ValueError for sequences of different length."""
-        gaps = [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+        pairs = zip(a, b, strict=True)
+        # The PSNR of a picture that equals its truth is infinite: what it gains over another is no number.
+        gaps = [x - y for x, y in pairs if x is not None and y is not None and math.isfinite(x - y)]
         if not gaps:
             return None
         mean, count = sum(gaps) / len(gaps), len(gaps)

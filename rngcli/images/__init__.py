@@ -8,7 +8,6 @@ from rngcli.images.files import (
     SUFFIX_OF_FORMAT,
     decode,
     encode,
-    encode_noted,
     format_named,
     output_suffix,
     read,
@@ -17,11 +16,12 @@ from rngcli.images.files import (
     write_bytes,
     write_new,
 )
+from rngcli.images.fitting import losses
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 
 __all__ = [
-    "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
-    "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
-    "encode_noted", "format_named", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
+    "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT", "Depth",
+    "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
+    "format_named", "losses", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

@@ -120,15 +120,9 @@ def _profiled(image: Image) -> Image:
 
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
-    return encode_noted(image, format, options)[0]
-
-
-def encode_noted(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """`encode`, and what the format could not keep of the picture, one line each."""
     options = options or WriteOptions()
     try:
-        held = fitted(image, format, options)
-        return _ENCODERS[format](held, options), held.notes[len(image.notes) :]
+        return _ENCODERS[format](fitted(image, format, options), options)
     except RngError:
         raise
     except MemoryError:

@@ -41,6 +41,16 @@ def fitted(image: Image, format: Format, options: WriteOptions) -> Image:
     return image if format == image.format else _translated(image, format)
 
 
+def losses(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[str, ...]:
+    """What a file of `format` cannot keep of a picture that it holds, one line each."""
+
+    def corner(plane: np.ndarray | None) -> np.ndarray | None:
+        return None if plane is None else plane[:1, :1]
+
+    small = replace(image, pixels=image.pixels[:1, :1], alpha=corner(image.alpha), extras=corner(image.extras))
+    return fitted(replace(small, notes=()), format, options or WriteOptions()).notes
+
+
 def _with_alpha(image: Image, alpha: np.ndarray, format: Format) -> Image:
     if image.premultiplied and format not in _HOLD_PREMULTIPLIED:
         image = replace(image, pixels=straight(image.pixels, alpha), premultiplied=False)

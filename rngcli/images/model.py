@@ -61,10 +61,10 @@ class Image:
     `pixels` are (H, W, 3) float32 in [0, 1], in the primaries of the picture and a curve like sRGB's, grey ones
     replicated (`grey` remembers it). They lie as they are stored, not turned by the orientation tag, which stays in
     `metadata`. `tone` leads back to the stored values; None: the profile's curve does. `alpha` is (H, W), as it came;
-    that of 10 and 12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it. `extras`, (H, W, n),
-    are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came. `depth` is the bits of
-    integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say what reading could not
-    keep, one line each.
+    that of 10 and 12 bit is stretched to 16. `premultiplied` says that the stored colours are multiplied by it.
+    `extras`, (H, W, n), are further samples of a TIFF, neither colour nor alpha (infrared, masks), as they came.
+    `depth` is the bits of integers, or 32 for floats. `camera` holds the tags that make a DNG of a raw. `notes` say
+    what reading could not keep, one line each.
     """
 
     pixels: np.ndarray

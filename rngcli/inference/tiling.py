@@ -20,15 +20,15 @@ LIMIT = 64.0  # no tile of a picture in [0, 1] comes near it
 class Axis:
     """One direction of a grid: intervals of `size` px, each sharing `overlap` px with the next, over [0, length).
 
-    The row of intervals is centred, so both ends stick out alike, by half a stride or half a tile at most. All begin
-    at multiples of `scale` px: where they do in a picture that is smaller by that factor.
+    All begin at multiples of `align` px, if the stride is one. As far as that allows, the row of intervals is centred,
+    so that both ends stick out alike, by half a stride or half a tile at most.
     """
 
     length: int
     size: int
     overlap: int
     discard: int
-    scale: int = 1
+    align: int = 1
 
     def __post_init__(self) -> None:
         if self.length < 1 or not 0 <= 2 * self.discard <= self.overlap < self.size:
@@ -45,7 +45,7 @@ class Axis:
     def start(self, k: int) -> int:
         """Where interval k begins [px]; negative where it sticks out."""
         excess = self.count * self.stride + self.overlap - self.length
-        return k * self.stride - excess // (2 * self.scale) * self.scale
+        return k * self.stride - excess // (2 * self.align) * self.align
 
     def indices(self, k: int, margin: int = 0) -> np.ndarray:
         """The pixels that interval k sees, (size + 2·margin,) in [0, length), reflected as often as it takes.
@@ -107,26 +107,26 @@ class Grid:
     size: int = 256
     overlap: int = 32
     discard: int = 12
-    scale: int = 1  # tiles begin at multiples of it
+    align: int = 1  # tiles begin at multiples of it
     agreement: float = 1.0  # correlation of two tiles' textures where they blend
 
     @classmethod
     def of(cls, height: int, width: int, frame: Frame) -> Grid:
         """The tiles of a picture as a method wants them."""
-        return cls(height, width, frame.tile, frame.overlap, frame.discard, agreement=frame.agreement)
+        return cls(height, width, frame.tile, frame.overlap, frame.discard, frame.align, frame.agreement)
 
     def magnified(self, scale: int) -> Grid:
         """The same tiles in a picture that is larger by `scale` on each side."""
-        lengths = ("height", "width", "size", "overlap", "discard", "scale")
+        lengths = ("height", "width", "size", "overlap", "discard", "align")
         return replace(self, **{name: scale * getattr(self, name) for name in lengths})
 
     @property
     def y(self) -> Axis:
-        return Axis(self.height, self.size, self.overlap, self.discard, self.scale)
+        return Axis(self.height, self.size, self.overlap, self.discard, self.align)
 
     @property
     def x(self) -> Axis:
-        return Axis(self.width, self.size, self.overlap, self.discard, self.scale)
+        return Axis(self.width, self.size, self.overlap, self.discard, self.align)
 
     @property
     def rows(self) -> int:

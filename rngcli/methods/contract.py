@@ -32,6 +32,7 @@ class Frame:
     scale: int = 1  # pixels of the output for each of the input, along each side
     overlap: int = 32  # of two tiles
     discard: int = 12  # of the overlap, at each tile's end, what is not used
+    align: int = 1  # tiles begin at multiples of it, as the network's strides do, so that all see the same samples
     agreement: float = 1.0  # correlation of what two tiles generate where they blend; what averages out is made up for
 
     @property

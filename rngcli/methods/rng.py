@@ -123,7 +123,9 @@ class RnG:
         self.generator = parts.generator and replica(parts.generator, device, dtype)
         # In float32 everywhere: it is small, and its roundings must not tip a tile into another budget.
         self.controller = parts.controller and replica(parts.controller, device)
-        self.frame = Frame(agreement=parts.process.agreement)
+        # Where attention pools over a tile, tiles differ wherever they begin: such bundles keep the grid that they had.
+        align = 1 if parts.nafnet.spec.attention else parts.nafnet.spec.multiple
+        self.frame = Frame(align=align, agreement=parts.process.agreement)
         pictures = (3, self.frame.wide, self.frame.wide)
         self.holds: Mapping[str, tuple[int, ...]] = {"x": pictures, "r": pictures, STATE: pictures}  # x, r(x), d̃_t
         self.end, self.stochastic = self.process.end, self.process.stochastic
