@@ -2,6 +2,8 @@
 
 import signal
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
@@ -18,3 +20,7 @@ settings.load_profile("house")
 @pytest.fixture(autouse=True)
 def same_random_weights() -> None:
     torch.manual_seed(0)
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
