@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import Exit
 from . import completion
+from .asked import Asked
 from .options import (
     DEFAULT_MODEL,
     MOST_STEPS,
@@ -27,9 +27,6 @@ from .options import (
     Seed,
     finite,
 )
-
-if TYPE_CHECKING:
-    from ..diffusion.operators import Operator
 
 
 def denoise(
@@ -168,15 +165,6 @@ def denoise(
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
     raise typer.Exit(process(locals()))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What but noise a command is to undo, a text that changes with it, and the masks where pixels are missing."""
-
-    operator: Operator | None = None
-    recipe: str = ""
-    masks: Path | None = None
 
 
 def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:

@@ -14,7 +14,7 @@ from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageErr
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import progress
-from .denoise import Asked
+from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
