@@ -2,8 +2,6 @@
 
 import signal
 
-import signal
-
 import pytest
 import torch
 from hypothesis import settings
