@@ -17,8 +17,8 @@ from rngcli.images.files import (
     write_new,
 )
 from rngcli.images.fitting import losses
+from rngcli.images.image import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 from rngcli.images.metadata import Metadata
-from rngcli.images.model import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",

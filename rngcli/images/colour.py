@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.model import Format, Image
+from rngcli.images.image import Format, Image
 from rngcli.images.profiles import icc_profile
 from rngcli.images.spaces import SRGB_CODES, SRGB_CURVE, Curve, Space, space_of
 from rngcli.images.tone import LINEAR, ToneMap
