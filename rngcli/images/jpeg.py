@@ -54,9 +54,9 @@ def decode(data: bytes, options: ReadOptions) -> Image:
     metadata = image.metadata
     found = {what for marker, start, end in segments(data) for (one, mark), what in _LEFT_OUT.items()
              if marker == one and data[start + 4 : end].startswith(mark)}  # fmt: skip
-    pictures, film = behind(data)
-    if pictures or film:
-        found.add("the film behind it" if film else f"{pictures} more behind it (gain map, depth, second view)")
+    pictures, other = behind(data)
+    if pictures or other:
+        found.add(f"{other} behind it" if other else f"{pictures} more behind it (gain map, depth, second view)")
         metadata = replace(metadata, xmp=without_companions(metadata.xmp))
     image = replace(image, metadata=metadata)
     return (
