@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from rngcli import __version__, images
 from rngcli.images import Image, Metadata, WriteOptions, ifd
-from rngcli.images.metadata import fitted, joined_resources, split_resources
+from rngcli.images.metadata import joined_resources, shortened, split_resources
 
 XMP = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -236,7 +236,7 @@ def test_a_long_packet_of_xmp_keeps_its_further_segments():
 
 def test_an_exif_block_too_long_for_a_jpeg_loses_only_its_large_fields():
     fields = {0x10F: ifd.ascii_field("Kamerawerk"), 0xC000: ifd.Field(ifd.UNDEFINED, 90000, bytes(90000))}
-    short = ifd.parse(fitted(ifd.stream(ifd.Directory("<", fields)), 65000))
+    short = ifd.parse(shortened(ifd.stream(ifd.Directory("<", fields)), 65000))
     assert short.text(0x10F) == "Kamerawerk"
     assert 0xC000 not in short.fields
 

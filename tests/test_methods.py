@@ -178,7 +178,7 @@ def test_half_the_capacity_is_the_same_method(toy):
 def test_the_worker_writes_what_a_second_method_makes(toy, tmp_path):
     pixels = np.random.default_rng(1).integers(80, 256, (70, 50, 4), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    tasks = plan([tmp_path / "a.png"], tmp_path / "out")
+    tasks = plan([tmp_path / "a.png"], tmp_path / "out").tasks
     files = FileOptions(step_maps=tmp_path / "maps")
     (outcome,) = run(tasks, Pipeline(toy, "cpu", "fp32", 2), Request(), files)
     assert (outcome.error, outcome.notes, outcome.steps) == (None, (), 3)

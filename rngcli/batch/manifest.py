@@ -111,7 +111,7 @@ class Manifest:
     """The manifest of `folder`; targets are kept relative to it, so the folder may be moved. Any thread may ask."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / PLACE
+        self.folder, self.path, self._real = folder, folder / PLACE, os.path.realpath(folder)
         self._entries: dict[str, list[Entry]] = {}
         self._file: tuple[int, int] | None = None  # which file that is, and how many bytes of it are known
         self._read_to = 0
@@ -160,7 +160,7 @@ class Manifest:
         """The source's path relative to the folder, links resolved; absolute where no relative one exists."""
         real = os.path.realpath(source)
         try:
-            return os.path.relpath(real, os.path.realpath(self.folder))
+            return os.path.relpath(real, self._real)
         except ValueError:  # on another drive
             return real
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ..device import find_device, find_precision
-from ..errors import PictureError, RngError
-from ..images import read
+from ..diffusion.operators import Operator
+from ..errors import EnvironmentFault, PictureError
+from ..images import in_srgb, read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
@@ -43,6 +44,8 @@ class BatchOptions:
     files: worker.FileOptions = field(default_factory=worker.FileOptions)
     overwrite: bool = False
     method: str | None = None  # one of the model's, None for its first
+    operator: Operator | None = None  # what but noise happened to the pictures
+    recipe: str = ""  # tells apart operators and masks, where there are any
 
     @cached_property
     def digest(self) -> str:
@@ -56,6 +59,8 @@ class BatchOptions:
         return digest({
             "model": file_hash(resolve(self.model)),
             **({"method": self.method} if self.method else {}),
+            **({"recipe": self.recipe} if self.recipe else {}),
+            **({"sigma": request.sigma} if request.sigma is not None else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
@@ -69,7 +74,7 @@ class BatchOptions:
 
     def pipeline(self) -> Pipeline:
         """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method)
+        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -136,18 +141,24 @@ class Batch:
     def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
         files = replace(self.options.files, score=score)
-        for task in self.done:
-            outcome = self._remembered(Outcome(task, before=True))
-            if score and files.reference and not outcome.scores:
-                outcome = self._measured(outcome, files)
-            yield outcome
+        with ExitStack() as open_until_end:
+            for task in self.done:
+                outcome = self._remembered(Outcome(task, before=True))
+                if score and files.reference and not outcome.scores:
+                    if not files.journal:
+                        with suppress(EnvironmentFault):  # what cannot be remembered is measured anew the next time
+                            journal = open_until_end.enter_context(self.manifest.journal(self.options.digest))
+                            files = replace(files, journal=journal)
+                    outcome = self._measured(outcome, files)
+                yield outcome
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
         megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
         scores: dict[str, float | None] = {}
         with suppress(OSError):
-            if "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task):
+            same = "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task)
+            if same and self.manifest.made(outcome.task.target):  # and not edited since
                 scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
         notes = tuple(known.get("notes", ()))
         return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
@@ -156,12 +167,12 @@ class Batch:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = worker.scored(outcome, files, lambda: read(target, files.read).pixels)
+            outcome = worker.scored(outcome, files, lambda: in_srgb(read(target, files.read)))
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
-        if outcome.scores:
-            with suppress(RngError), self.manifest.journal(self.options.digest) as journal:
-                journal.noted(target, worker.figures_of(outcome, files.reference))
+        if outcome.scores and files.journal:
+            with suppress(EnvironmentFault):
+                files.journal.noted(target, worker.figures_of(outcome, files.reference))
         return outcome
 
     def run(self, watch: worker.Watch | None = None, score: worker.Score | None = None) -> Generator[Outcome]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -36,8 +37,9 @@ from .options import (
 from .stdio import run_piped
 
 if TYPE_CHECKING:
-    from ..batch.run import Batch
+    from ..batch.run import Batch, BatchOptions
     from ..batch.worker import Score
+    from ..diffusion.operators import Operator
     from ..methods.contract import Request
     from .reporter import Reporter
 
@@ -88,6 +90,14 @@ def denoise(
         ),
     ] = 1.0,
     seed: Seed = 0,
+    sigma: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|S",
+            help="The noise's standard deviation, 0..255, for methods that need it; auto: estimated.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = "auto",
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
     device: Device = "auto",
@@ -169,42 +179,70 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
+    raise typer.Exit(process(locals()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What but noise a command is to undo, a text that changes with it, and the masks where pixels are missing."""
+
+    operator: Operator | None = None
+    recipe: str = ""
+    masks: Path | None = None
+
+
+def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
+    """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
     from .reporter import Reporter
 
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
-    with Reporter(json, quiet, log) as tell, tell.failures(), interruptible():
-        operands = Operands(tuple(paths or ()), out, files_from, null)
-        beside = {"--reference": reference, "--report": report, "--step-map": step_map, "--dry-run": dry_run}
-        operands.check([name for name, given in beside.items() if given], json)
+    with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
+        operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
+        named_only = [name for name in ("reference", "report", "step_map", "dry_run", "mask") if given.get(name)]
+        operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
+        report, step_map = given["report"], given["step_map"]
         if report:
             check_report(report)
-            if log and log.absolute() == report.absolute():
+            if given["log"] and given["log"].absolute() == report.absolute():
                 raise UsageError("--log and --report are one file", "give each its own")
-        _check_reference(reference)
-        naming = Naming(suffix, _format(format))
+        _check_reference(given["reference"])
+        naming = Naming(given["suffix"], _format(given["format"]))
 
-        with progress.waiting("loading …", quiet):
-            from ..batch.run import Batch, BatchOptions
-            from ..batch.worker import FileOptions
+        with progress.waiting("loading …", given["quiet"]):
+            from ..batch.run import Batch
             from ..device import heed_cpu_quota
 
         heed_cpu_quota()
         to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
-        read = ReadOptions(max_pixels, raw_bright, _raw_space(raw_space), to_dng, keep_hot_pixels)
-        write = WriteOptions(quality, strip_metadata)
-        files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
-        request = _request(max_steps, steps, detail, seed)
-        options = BatchOptions(
-            request, model, device, precision, batch_size or None, naming.format, files, overwrite, method
-        )
+        options = _options(given, naming.format, to_dng, asked())
         if operands.piped:
-            raise typer.Exit(run_piped(operands, options, tell))
+            return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
         if step_map:
             keep_apart(inputs.tasks, step_map)
         batch = Batch(inputs, options)
-        raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
+        return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, report, tell)
+
+
+def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
+    from ..batch.run import BatchOptions
+    from ..batch.worker import FileOptions
+
+    files = FileOptions(
+        ReadOptions(
+            given["max_pixels"], given["raw_bright"], _raw_space(given["raw_space"]), to_dng, given["keep_hot_pixels"]
+        ),
+        WriteOptions(given["quality"], given["strip_metadata"]),
+        fail_fast=given["fail_fast"],
+        reference=given["reference"],
+        step_maps=given["step_map"],
+        masks=asked.masks,
+    )
+    return BatchOptions(
+        _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
+        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
+    )  # fmt: skip
 
 
 def _check_reference(reference: Path | None) -> None:
@@ -225,14 +263,27 @@ def _raw_space(name: str) -> RawSpace:
     raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
 
 
-def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
+def _request(given: Mapping[str, Any]) -> Request:
     from ..methods.contract import Request
 
-    if steps == "auto":
-        return Request(max_steps, None, detail, seed)
-    if not steps.isdecimal() or int(steps) > MOST_STEPS:
+    steps = given["steps"]
+    if steps != "auto" and (not steps.isdecimal() or int(steps) > MOST_STEPS):
         raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
-    return Request(max_steps, int(steps), detail, seed)
+    number = None if steps == "auto" else int(steps)
+    return Request(given["max_steps"], number, given["detail"], given["seed"], sigma=_sigma(given["sigma"]))
+
+
+def _sigma(text: str) -> float | None:
+    """On the [0, 1] scale; None: estimated."""
+    if text == "auto":
+        return None
+    try:
+        sigma = float(text)
+    except ValueError:
+        sigma = -1.0
+    if not 0 <= sigma <= 255:
+        raise UsageError(f"--sigma {text!r} is neither auto nor a noise level", "give auto, or a number 0..255")
+    return sigma / 255
 
 
 def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:

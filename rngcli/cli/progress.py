@@ -131,7 +131,7 @@ class _Lines:
         if self.silent:
             return
         if not done:
-            write(f"{self.doing} {total} {self.unit}")
+            write(f"{self.doing} {total} {self.unit.removesuffix('s') if total == 1 else self.unit}")
             return
         took = now - self._begun
         left = tqdm.format_interval(max(0.0, took / done * (total - done)))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from rngcli.images import webp
-from rngcli.images.boxes import properties, regrafted
+from rngcli.images.boxes import exchanged, numbers_of, properties, regrafted
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import (
     Depth,
@@ -78,6 +78,9 @@ def encode(image: Image, options: WriteOptions) -> bytes:
         data = webp.by_pillow(samples, image.metadata, "AVIF", quality=quality, **settings)
     else:
         data = _encoded_deep(samples, depth, image.metadata, quality)
+    # Pillow writes EXIF anew, and maker notes with it.
+    block = bytes(4) + image.metadata.exif
+    data = exchanged(data, dict.fromkeys(numbers_of(data, b"Exif") if image.metadata.exif else (), block))
     codes = next((body[:2] for kind, body in image.metadata.colour if kind == b"cICP"), _SRGB_CODES)
     for start, _ in properties(data, b"colr"):
         if data[start : start + 4] == b"nclx":

@@ -48,15 +48,27 @@ def regrafted(data: bytes, other: bytes) -> bytes:
     for kind in (b"pixi", b"av1C"):
         for (a, b), (c, d) in zip(properties(data, kind), properties(other, kind), strict=True):
             block[a:b] = other[c:d]
-    here, there = dict(_extents(data)), dict(_extents(other))
+    pictures = {item: other[start : start + size] for item, (_, start, size) in _extents(other)}
+    return exchanged(bytes(block), pictures)
+
+
+def exchanged(data: bytes, items: dict[int, bytes]) -> bytes:
+    """An AVIF file by libavif with other contents of some of its items, by their numbers."""
     at = found(data, b"mdat")[0]
-    del block[at:]
-    for item, (place, offset, size) in here.items():
-        source, (_, start, length) = (other, there[item]) if item in there else (data, (0, offset, size))
-        struct.pack_into(">II", block, place, len(block), length)
-        block += source[start : start + length]
+    block = bytearray(data[:at])
+    for item, (place, start, size) in _extents(data):
+        content = items.get(item, data[start : start + size])
+        struct.pack_into(">II", block, place, len(block), len(content))
+        block += content
     struct.pack_into(">I", block, at - 8, len(block) - at + 8)
     return bytes(block)
+
+
+def numbers_of(data: bytes, kind: bytes) -> list[int]:
+    """The numbers of all items of a kind."""
+    start, end = found(data, b"meta", b"iinf")
+    entries = (data[a:b] for name, a, b in boxes(data, start + 6, end) if name == b"infe")
+    return [int.from_bytes(entry[4:6], "big") for entry in entries if entry[8:12] == kind]
 
 
 def _extents(data: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:

@@ -41,6 +41,28 @@ def edited(data: bytes, changes: Mapping[int, Field]) -> bytes:
     return bytes(block) + table + tail
 
 
+def overwritten(data: bytes, changes: Mapping[int, Field]) -> bytes:
+    """As `edited`, but the block grows by nothing: what does not fit in the place of an old value is not changed."""
+    start, tree = header(data), parse(data)
+    if start is None or tree is None or start[1]:
+        return data
+    order, _, offset = start
+    places = _row_places(data, order, offset)
+    block = bytearray(_without_thumbnail(data, tree.next))
+    struct.pack_into(order + "I", block, places.stop, 0)
+    for place in places:
+        tag = struct.unpack_from(order + "H", data, place)[0]
+        old, new = tree.fields.get(tag), changes.get(tag)
+        if old and new and new.type == old.type and len(new.data) <= len(old.data):
+            block[old.at : old.at + len(old.data)] = new.data.ljust(len(old.data), b"\0")
+    return bytes(block)
+
+
+def bare(data: bytes) -> bytes:
+    """An EXIF block without the mark that JPEG puts before it, and some programs in other files, too."""
+    return data.removeprefix(b"Exif\0\0")
+
+
 def patched(data: bytes, pointer: int, values: Mapping[int, int]) -> bytes:
     """An EXIF block in which single integers of a sub-directory were overwritten where they stood."""
     start = header(data)

@@ -15,7 +15,7 @@ from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
 from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
-from rngcli.images.fitting import fitted
+from rngcli.images.fitting import as_held
 from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
@@ -122,7 +122,7 @@ def encode(image: Image, format: Format, options: WriteOptions | None = None) ->
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
     options = options or WriteOptions()
     try:
-        return _ENCODERS[format](fitted(image, format, options), options)
+        return _ENCODERS[format](as_held(image, format, options), options)
     except RngError:
         raise
     except MemoryError:

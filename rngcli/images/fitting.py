@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.images.colour import expressible, to_stored
-from rngcli.images.metadata import stripped, truthful, upright
+from rngcli.images.jpeg_segments import ROOM
+from rngcli.images.metadata import shortened, stripped, truthful, upright
 from rngcli.images.model import Format, Image, WriteOptions, alpha_samples, straight, turned
 from rngcli.images.words import COMMENT, Words, with_words, words_of_iptc, words_of_png
 from rngcli.images.xmp import joined
 
 _TURNED_BY_DECODERS = ("heic", "jxl")  # where the tag of EXIF does not count
 _HOLD_PREMULTIPLIED = ("tiff", "heic", "jxl")
+_HOLD_ASPECT = ("png", "jpeg", "tiff", "heic")
+_EXIF_ROOM = ROOM - len(b"Exif\0\0")
 _HOLD_IPTC = ("jpeg", "tiff")
 
 
-def fitted(image: Image, format: Format, options: WriteOptions) -> Image:
+def as_held(image: Image, format: Format, options: WriteOptions) -> Image:
     """The picture with pixels as stored, metadata made true, turned exactly once; further notes say what is lost.
 
     In the format it came in, pixels and orientation tag stay as they were. Viewers of another format may not honour the
@@ -37,8 +40,24 @@ def fitted(image: Image, format: Format, options: WriteOptions) -> Image:
     height, width = image.pixels.shape[:2]
     if options.strip_metadata:
         return replace(image, metadata=stripped(image.metadata))
-    image = replace(image, metadata=truthful(image.metadata, width, height, options.software))
+    room = _EXIF_ROOM if format == "jpeg" else 2**31
+    image = replace(image, metadata=truthful(image.metadata, width, height, options.software, room))
+    if len(image.metadata.exif) > room:
+        image = _with_less_exif(image, room)
+    if image.metadata.aspect and format not in _HOLD_ASPECT:
+        image = image.noted(f"{format.upper()} cannot say that its pixels are not square, {_ratio(image)}: left out")
     return image if format == image.format else _translated(image, format)
+
+
+def _with_less_exif(image: Image, room: int) -> Image:
+    exif = shortened(image.metadata.exif, room)
+    image = replace(image, metadata=replace(image.metadata, exif=exif))
+    return image.noted(f"its EXIF is longer than the {room} bytes of a JPEG: its largest tags were left out")
+
+
+def _ratio(image: Image) -> str:
+    across, down = image.metadata.aspect or (1, 1)
+    return f"{down}:{across}"
 
 
 def losses(image: Image, format: Format, options: WriteOptions | None = None) -> tuple[str, ...]:
@@ -48,7 +67,7 @@ def losses(image: Image, format: Format, options: WriteOptions | None = None) ->
         return None if plane is None else plane[:1, :1]
 
     small = replace(image, pixels=image.pixels[:1, :1], alpha=corner(image.alpha), extras=corner(image.extras))
-    return fitted(replace(small, notes=()), format, options or WriteOptions()).notes
+    return as_held(replace(small, notes=()), format, options or WriteOptions()).notes
 
 
 def _with_alpha(image: Image, alpha: np.ndarray, format: Format) -> Image:

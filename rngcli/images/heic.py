@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.metadata import Metadata, upright
+from rngcli.images.metadata import Metadata, aspect_of, upright
 from rngcli.images.model import (
     Depth,
     Encoding,
@@ -22,6 +22,7 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.xmp import without_companions
 
 _PREFIX = b"Exif\0\0"
 _NEW_QUALITY = 90
@@ -70,13 +71,15 @@ def _metadata(told: dict[str, Any]) -> Metadata:
     if codes and not metadata.icc:
         numbers = codes["color_primaries"], codes["transfer_characteristics"]
         metadata = replace(metadata, colour=((b"cICP", bytes((*map(int, numbers), 0, 1))),))
-    return upright(metadata)
+    across, down = reversed(told.get("pixel_aspect_ratio") or (1, 1))
+    return upright(replace(metadata, aspect=aspect_of(across, down)))
 
 
 def _noted(image: Image, pictures: int, told: dict[str, Any]) -> Image:
     if pictures > 1:
         image = image.noted(f"the first of {pictures} pictures in the file: the others were left out")
     if told.get("aux") or told.get("depth_images"):
+        image = replace(image, metadata=replace(image.metadata, xmp=without_companions(image.metadata.xmp)))
         image = image.noted("what lies beside the picture (gain map, depth, mattes) was left out")
     return image
 
@@ -96,6 +99,7 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     file, metadata = io.BytesIO(), upright(image.metadata)  # by its XMP, too, pillow-heif would turn it
     told: dict[str, Any] = {"exif": metadata.exif and _PREFIX + metadata.exif, "xmp": metadata.xmp}
     told["icc_profile"] = metadata.icc
+    told["pixel_aspect_ratio"] = metadata.aspect and metadata.aspect[::-1]
     codes = next((body for kind, body in metadata.colour if kind == b"cICP"), b"")
     if codes:
         told |= {"color_primaries": codes[0], "transfer_characteristics": codes[1], "matrix_coefficients": 6}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from rngcli.images.maker_note import MAKER_NOTE, relocated
 
 ByteOrder = Literal["<", ">"]
 
@@ -20,11 +22,12 @@ _MAX_DEPTH = 3
 
 @dataclass(frozen=True)
 class Field:
-    """One tag: `data` holds `count` values of TIFF type `type`, in the byte order of its directory."""
+    """One tag: `data` holds `count` values of TIFF type `type`, in the byte order of its directory; `at` is where."""
 
     type: int
     count: int
     data: bytes
+    at: int = field(default=0, compare=False)  # offset in the stream it was read from
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _entries(data: bytes, order: ByteOrder, places: range, inline: int) -> Itera
             at = struct.unpack_from(order + ("Q" if inline == 8 else "I"), data, at)[0]
         if 0 < size <= budget and at + size <= len(data):
             budget -= size
-            yield tag, Field(kind, count, data[at : at + size])
+            yield tag, Field(kind, count, data[at : at + size], at)
 
 
 def _size(kind: int) -> int:
@@ -155,7 +158,7 @@ def reordered(entry: Field, source: ByteOrder, target: ByteOrder) -> Field:
     if source == target or width == 1:
         return entry
     swapped = b"".join(entry.data[at : at + width][::-1] for at in range(0, len(entry.data), width))
-    return Field(entry.type, entry.count, swapped)
+    return replace(entry, data=swapped)
 
 
 def serialise(tree: Directory, base: int, order: ByteOrder, big: bool = False) -> bytes:
@@ -175,7 +178,7 @@ def serialise(tree: Directory, base: int, order: ByteOrder, big: bool = False) -
             data, kind = struct.pack(order + word, place), 18 if big else LONG
         elif len(data) > inline:
             place = base + size + len(tail)
-            tail += even(data)
+            tail += even(relocated(data, entry.at, place) if tag == MAKER_NOTE and entry.at else data)
             data = struct.pack(order + word, place)
         table += struct.pack(order + "HH" + word, tag, kind, entry.count) + data.ljust(inline, b"\0")
     return table + bytes(inline) + tail

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,33 +18,97 @@ from PIL import ImageFile, JpegImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd
-from rngcli.images.metadata import Metadata, density, fitted, joined_resources, sane_density, split_resources
-from rngcli.images.model import Encoding, Image, ReadOptions, WriteOptions, check_size, from_samples, to_samples
+from rngcli.images.jpeg_segments import (
+    APP1,
+    APP2,
+    APP11,
+    APP13,
+    COMMENT,
+    LOSSLESS,
+    ROOM,
+    behind,
+    end_of,
+    frame_of,
+    segment,
+    segments,
+)
+from rngcli.images.metadata import Metadata, aspect_of, density, joined_resources, sane_density, split_resources
+from rngcli.images.model import Depth, Encoding, Image, ReadOptions, WriteOptions, check_size, from_samples, to_samples
+from rngcli.images.xmp import MORE_MARK, in_pieces, without_companions
 
 _EXIF, _XMP, _ICC, _IRB = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"
-_XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
-_APP1, _APP2, _APP13, _COMMENT = 0xE1, 0xE2, 0xED, 0xFE
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_ROOM = 65533  # bytes a segment holds
+_JFIF = b"JFIF\0"
+_LEFT_OUT = {(APP11, b"JP"): "content credentials (C2PA)", (APP1, b"FLIR\0"): "thermal data (FLIR)"}
 _NEW_QUALITY = 95
+_PADDING = 2**16  # bytes
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
-    """A JPEG file as stored: 8 bit, RGB or grey."""
-    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(_bare(data)))
+    """A JPEG file as stored: RGB or grey, of 8 bit, or of 12 or more in the rare kinds of coding."""
+    kind, bits, width, height = frame_of(data)
+    if bits > 8 or kind == LOSSLESS:
+        check_size(width, height, options.max_pixels)
+        image = _rare(data, bits)
+    else:
+        image = _common(data, options)
+    metadata = image.metadata
+    found = {what for marker, start, end in segments(data) for (one, mark), what in _LEFT_OUT.items()
+             if marker == one and data[start + 4 : end].startswith(mark)}  # fmt: skip
+    pictures, film = behind(data)
+    if pictures or film:
+        found.add("the film behind it" if film else f"{pictures} more behind it (gain map, depth, second view)")
+        metadata = replace(metadata, xmp=without_companions(metadata.xmp))
+    image = replace(image, metadata=metadata)
+    return (
+        image.noted(f"of the file only the picture is kept; left out: {', '.join(sorted(found))}") if found else image
+    )
+
+
+def _common(data: bytes, options: ReadOptions) -> Image:
+    bare = _bare(data)
+    picture = JpegImagePlugin.JpegImageFile(io.BytesIO(bare))
     check_size(*picture.size, options.max_pixels)
     if picture.mode not in ("L", "RGB"):
         raise PictureError(f"a {picture.mode} JPEG", "rng works in RGB: convert the picture first")
-    picture.load()
+    unended = not end_of(bare)
+    samples = _without_end(bare) if unended else np.asarray(picture)
     tables = tuple(tuple(table) for _, table in sorted(picture.quantization.items()))
-    encoding = Encoding(tables, _subsampling(picture), progressive=bool(picture.info.get("progressive")))
-    return Image(
-        pixels=from_samples(np.asarray(picture)),
+    told = picture.info
+    metadata = _metadata(data, told.get("dpi"))
+    if told.get("jfif_unit") == 0:
+        metadata = replace(metadata, aspect=aspect_of(*told["jfif_density"]))
+    image = Image(
+        pixels=from_samples(samples),
         format="jpeg",
         grey=picture.mode == "L",
-        metadata=_metadata(data, picture.info.get("dpi")),
-        encoding=encoding,
+        metadata=metadata,
+        encoding=Encoding(tables, _subsampling(picture), progressive=bool(told.get("progressive"))),
     )
+    return image.noted("the file ends without its end marker: the picture is whole") if unended else image
+
+
+def _without_end(bare: bytes) -> np.ndarray:
+    """The samples of a file that lacks its end marker and nothing else: whatever follows, the picture is the same."""
+    bare = bare.rstrip(b"\xff")
+    one, two = (
+        np.asarray(JpegImagePlugin.JpegImageFile(io.BytesIO(bare + bytes([filler]) * _PADDING + b"\xff\xd9")))
+        for filler in (0x55, 0x2B)
+    )
+    if not np.array_equal(one, two):
+        raise PictureError("the JPEG ends too early", "it is truncated")
+    return one
+
+
+def _rare(data: bytes, bits: int) -> Image:
+    """A JPEG of more than 8 bit, or a lossless one: Pillow reads neither."""
+    from imagecodecs import jpeg8_decode
+
+    samples = jpeg8_decode(data)
+    if samples.ndim == 3 and samples.shape[2] != 3:
+        raise PictureError(f"a JPEG of {samples.shape[2]} channels", "rng works in RGB: convert the picture first")
+    depth: Depth = 8 if bits <= 8 else 12 if bits <= 12 else 16
+    image = Image(from_samples(samples, bits), "jpeg", depth, grey=samples.ndim == 2, metadata=_metadata(data, None))
+    return image.noted(f"a JPEG of {bits} bit: written as JPEG it has 8") if depth > 8 else image
 
 
 def _subsampling(picture: JpegImagePlugin.JpegImageFile) -> int:
@@ -54,61 +119,36 @@ def _subsampling(picture: JpegImagePlugin.JpegImageFile) -> int:
 def _bare(data: bytes) -> bytes:
     """The file without its metadata, of which Pillow would warn where it is damaged."""
     parts, after = [], 0
-    for marker, start, end in _segments(data):
-        if marker in (_APP1, _APP2, _APP13, _COMMENT):
+    for marker, start, end in segments(data):
+        if marker in (APP1, APP2, APP13, COMMENT):
             parts.append(data[after:start])
             after = end
     return b"".join([*parts, data[after:]])
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each segment before the picture's data as (marker, start, end); its body starts four bytes after its start."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker in (0xDA, 0xD9):
-            return
-        size = struct.unpack_from(">H", data, at + 2)[0]
-        end = at + 2 + max(size, 2)
-        yield marker, at, end
-        at = end
 
 
 def _metadata(data: bytes, dpi: tuple[float, float] | None) -> Metadata:
     exif = xmp = comment = resources = b""
     profile: dict[int, bytes] = {}
     xmp_more: list[bytes] = []
-    for marker, start, end in _segments(data):
+    for marker, start, end in segments(data):
         body = data[start + 4 : end]
-        if marker == _APP1 and body.startswith(_EXIF) and not exif:
+        if marker == APP1 and body.startswith(_EXIF) and not exif:
             exif = body[len(_EXIF) :]
-        elif marker == _APP1 and body.startswith(_XMP) and not xmp:
+        elif marker == APP1 and body.startswith(_XMP) and not xmp:
             xmp = body[len(_XMP) :]
-        elif marker == _APP1 and body.startswith(_XMP_MORE):
+        elif marker == APP1 and body.startswith(MORE_MARK):
             xmp_more.append(body)
-        elif marker == _APP2 and body.startswith(_ICC) and len(body) > 14:
+        elif marker == APP2 and body.startswith(_ICC) and len(body) > 14:
             profile[body[12]] = body[14:]
-        elif marker == _APP13 and body.startswith(_IRB):
+        elif marker == APP13 and body.startswith(_IRB):
             resources += body[len(_IRB) :]
-        elif marker == _COMMENT:
+        elif marker == COMMENT:
             comment = body
     iptc, photoshop = split_resources(resources)
     icc = b"".join(part for _, part in sorted(profile.items()))
     tree = ifd.parse(exif)
     known = sane_density(dpi) or (density(tree) if tree else None)
     return Metadata(exif, xmp, iptc, photoshop, icc, comment, known, xmp_more=tuple(xmp_more))
-
-
-def size_of(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG file by its frame header; (0, 0) where it has none before its data."""
-    for marker, start, _ in _segments(data):
-        if marker in _FRAMES and start + 9 <= len(data):
-            height, width = struct.unpack_from(">HH", data, start + 5)
-            return width, height
-    return 0, 0
 
 
 def exif_of(data: bytes) -> bytes:
@@ -130,12 +170,21 @@ def encode(image: Image, options: WriteOptions) -> bytes:
         "extra": _extra(image.metadata),
         **_compression(image, options.quality),
     }
+    aspect = None if image.metadata.dpi else image.metadata.aspect
     try:
-        return _saved(picture, choices)
+        return _shaped(_saved(picture, choices), aspect)
     except OSError:
         # Optimised tables need the whole file in one buffer; Pillow gives a byte a pixel, too little for noise.
         ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 6 * picture.width * picture.height + 2**16)
-        return _saved(picture, choices)
+        return _shaped(_saved(picture, choices), aspect)
+
+
+def _shaped(data: bytes, aspect: tuple[int, int] | None) -> bytes:
+    """The file with the shape of its pixels in its JFIF header, which Pillow writes for a density only."""
+    at = data.find(_JFIF, 0, 64) + len(_JFIF) + 2
+    if not aspect or max(aspect) > 65535 or at < len(_JFIF) + 2:
+        return data
+    return data[:at] + struct.pack(">BHH", 0, *aspect) + data[at + 5 :]
 
 
 def _saved(picture: Pillow.Image, choices: Mapping[str, Any]) -> bytes:
@@ -155,22 +204,19 @@ def _compression(image: Image, quality: int | None) -> dict[str, object]:
 
 
 def _extra(metadata: Metadata) -> bytes:
-    exif = fitted(metadata.exif, _ROOM - len(_EXIF))
-    extra = _segment(_APP1, _EXIF + exif) if exif else b""
-    if metadata.xmp and len(metadata.xmp) <= _ROOM - len(_XMP):
-        extra += _segment(_APP1, _XMP + metadata.xmp)
-        extra += b"".join(_segment(_APP1, body) for body in metadata.xmp_more)
+    extra = segment(APP1, _EXIF + metadata.exif) if metadata.exif else b""
+    xmp, more = metadata.xmp, metadata.xmp_more
+    if len(xmp) > ROOM - len(_XMP):
+        xmp, more = in_pieces(xmp, ROOM)
+    if xmp:
+        extra += segment(APP1, _XMP + xmp) + b"".join(segment(APP1, body) for body in more)
     resources = joined_resources(metadata)
-    extra += b"".join(_segment(_APP13, _IRB + part) for part in _parts(resources, _ROOM - len(_IRB)))
-    profile = _parts(metadata.icc, _ROOM - len(_ICC) - 2)
+    extra += b"".join(segment(APP13, _IRB + part) for part in _parts(resources, ROOM - len(_IRB)))
+    profile = _parts(metadata.icc, ROOM - len(_ICC) - 2)
     for number, part in enumerate(profile, 1):
-        extra += _segment(_APP2, _ICC + bytes((number, len(profile))) + part)
-    return extra + (_segment(_COMMENT, metadata.comment) if metadata.comment else b"")
+        extra += segment(APP2, _ICC + bytes((number, len(profile))) + part)
+    return extra + (segment(COMMENT, metadata.comment) if metadata.comment else b"")
 
 
 def _parts(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
-
-
-def _segment(marker: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body

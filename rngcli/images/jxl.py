@@ -15,6 +15,7 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images.boxes import box, boxes
 from rngcli.images.chromaticity import BT709, BT709_CURVE, BT2020, D65, P3, corners_of, icc_of, to_srgb
+from rngcli.images.exif import bare
 from rngcli.images.jxl_header import HLG, PQ, SRGB, Colours, read_header, write_header
 from rngcli.images.metadata import Metadata, upright
 from rngcli.images.model import (
@@ -103,7 +104,7 @@ def _metadata(data: bytes) -> Metadata:
         if kind == b"brob":
             kind, body = body[:4], _unpacked(body[4:])
         if kind == b"Exif" and not exif:
-            exif = body[4 + int.from_bytes(body[:4], "big") :]
+            exif = bare(body[4 + int.from_bytes(body[:4], "big") :])
         elif kind == b"xml " and not xmp:
             xmp = body
     return Metadata(exif=exif, xmp=xmp)

@@ -6,9 +6,10 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 
 from rngcli.images import ifd
-from rngcli.images.exif import edited, patched
+from rngcli.images.exif import edited, overwritten, patched
 
 ORIENTATION, SOFTWARE, X_DENSITY, Y_DENSITY, DENSITY_UNIT = 0x0112, 0x0131, 0x011A, 0x011B, 0x0128
 _SIZE_TAGS = {0x0100: 0, 0x0101: 1}  # ImageWidth, ImageLength of the first directory
@@ -25,7 +26,8 @@ class Metadata:
 
     `exif` is a TIFF stream without JPEG's "Exif" prefix, `iptc` the IIM records, `photoshop` the other image resources,
     `text` and `colour` the text and colour chunks of a PNG as (chunk type, data), `xmp_more` the further segments of a
-    packet of XMP that is too long for one segment of a JPEG; `dpi` is horizontal, vertical [1/in].
+    packet of XMP that is too long for one segment of a JPEG; `dpi` is horizontal, vertical [1/in]; where only the shape
+    of the pixels is known, `aspect` is their number across and down the same length.
     """
 
     exif: bytes = b""
@@ -35,6 +37,7 @@ class Metadata:
     icc: bytes = b""
     comment: bytes = b""
     dpi: tuple[float, float] | None = None
+    aspect: tuple[int, int] | None = None
     text: tuple[tuple[bytes, bytes], ...] = ()
     colour: tuple[tuple[bytes, bytes], ...] = ()
     xmp_more: tuple[bytes, ...] = ()
@@ -61,23 +64,34 @@ def density(tree: ifd.Directory) -> tuple[float, float] | None:
     return sane_density((across[0] * scale, down[0] * scale))
 
 
+def aspect_of(across: int, down: int) -> tuple[int, int] | None:
+    """How many pixels lie across and down the same length, where they are not square."""
+    if not (0 < across < 2**31 and 0 < down < 2**31) or across == down:
+        return None
+    shared = gcd(across, down)
+    return across // shared, down // shared
+
+
 def stripped(metadata: Metadata) -> Metadata:
     """What is left when metadata is not wanted: what the pixels mean (profile, colour chunks) and density."""
-    return Metadata(icc=metadata.icc, dpi=metadata.dpi, colour=metadata.colour)
+    return Metadata(icc=metadata.icc, dpi=metadata.dpi, aspect=metadata.aspect, colour=metadata.colour)
 
 
 def upright(metadata: Metadata) -> Metadata:
     """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
-    dpi, exif = metadata.dpi, metadata.exif
+    dpi, aspect, exif = metadata.dpi, metadata.aspect, metadata.exif
     if metadata.orientation != 1:
         exif = edited(exif, {ORIENTATION: ifd.short_field(_order(exif), 1)})
-    if metadata.orientation >= 5 and dpi:
-        dpi = dpi[::-1]
-    return replace(metadata, exif=exif, dpi=dpi, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
+    if metadata.orientation >= 5:
+        dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
+    return replace(metadata, exif=exif, dpi=dpi, aspect=aspect, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
 
 
-def truthful(metadata: Metadata, width: int, height: int, software: str) -> Metadata:
-    """The metadata without what the denoising made untrue: no thumbnails, the true size, the software that wrote it."""
+def truthful(metadata: Metadata, width: int, height: int, software: str, room: int = 2**31) -> Metadata:
+    """The metadata without what the denoising made untrue: no thumbnails, the true size, the software that wrote it.
+
+    An EXIF block that would grow over `room` bytes by that is changed only as far as it does not grow.
+    """
     order = _order(metadata.exif)
     size = (width, height)
     changes = {SOFTWARE: ifd.ascii_field(software)}
@@ -87,6 +101,7 @@ def truthful(metadata: Metadata, width: int, height: int, software: str) -> Meta
     else:
         changes |= {tag: ifd.long_field(order, size[i]) for tag, i in _SIZE_TAGS.items() if tag in tree.fields}
         exif = edited(metadata.exif, changes)
+        exif = exif if len(exif) <= room else overwritten(metadata.exif, changes)
         exif = patched(exif, ifd.EXIF_POINTER, {tag: size[i] for tag, i in _EXIF_SIZE_TAGS.items()})
     return replace(metadata, exif=exif, xmp=_XMP_THUMBNAILS.sub(b"", metadata.xmp))
 
@@ -96,7 +111,7 @@ def _order(exif: bytes) -> ifd.ByteOrder:
     return start[0] if start else "<"
 
 
-def fitted(exif: bytes, limit: int) -> bytes:
+def shortened(exif: bytes, limit: int) -> bytes:
     """An EXIF block of at most `limit` bytes: without its large fields (maker notes, mostly) if it is longer."""
     tree = ifd.parse(exif)
     for largest in (16384, 1024, 64):

@@ -16,7 +16,8 @@ from PIL import PngImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images.chromaticity import icc_of_png
-from rngcli.images.metadata import Metadata, sane_density
+from rngcli.images.exif import bare as bare_exif
+from rngcli.images.metadata import Metadata, aspect_of, sane_density
 from rngcli.images.model import (
     Depth,
     Image,
@@ -27,6 +28,7 @@ from rngcli.images.model import (
     from_samples,
     to_samples,
 )
+from rngcli.images.raw_profiles import with_raw_profiles
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEY = b"XML:com.adobe.xmp\0"
@@ -36,16 +38,21 @@ _MAX_UNPACKED = 64 * 2**20  # bytes of a profile or a packet of XMP, far above a
 _LEVEL = 6
 
 
+_NO_END = (b"IEND", b"absent")
+
+
 def decode(data: bytes, options: ReadOptions) -> Image:
     """A PNG file as stored; palettes and 1, 2 or 4 bit greys become 8 bit pictures."""
     from imagecodecs import png_decode
 
     chunks = list(_chunks(data))
+    unended = chunks.pop() == _NO_END
+    chunks += [(b"IEND", b"")]
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise PictureError("a PNG without a header", "the file is damaged")
     width, height, bits, colour = struct.unpack_from(">IIBB", chunks[0][1])
     check_size(width, height, options.max_pixels)
-    if any(kind == b"acTL" for kind, _ in chunks):
+    if any(kind == b"acTL" and body[:4] != b"\0\0\0\1" for kind, body in chunks):
         raise PictureError("an animated PNG", "rng works on single pictures")
     bare = SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0][:1].isupper())
     key = next((body for kind, body in chunks if kind == b"tRNS"), b"")
@@ -54,6 +61,10 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         samples = _with_key(samples, key)
     metadata = _metadata(chunks, grey=colour in (0, 4))
     image = _image(samples, metadata)
+    if unended:
+        image = image.noted("the file ends without its end chunk: the picture is whole")
+    if any(kind == b"caBX" for kind, _ in chunks):
+        image = image.noted("its content credentials (C2PA) were left out")
     if colour == 3:
         return image.noted("a palette picture: written as RGB")
     return image if bits >= 8 else image.noted(f"a grey picture of {bits} bit: written with 8")
@@ -74,7 +85,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if kind == b"IEND":
             return
         at += 12 + size
-    raise PictureError("the file ends without an IEND chunk", "it is truncated")
+    yield _NO_END
 
 
 def _samples8(bare: bytes, key: bytes, colour: int) -> np.ndarray:
@@ -111,21 +122,26 @@ def _metadata(chunks: list[tuple[bytes, bytes]], grey: bool) -> Metadata:
     exif = xmp = icc = b""
     dpi = None
     text = []
+    aspect = None
     for kind, body in chunks:
         if kind == b"eXIf":
-            exif = body
+            exif = bare_exif(body)
         elif kind == b"iCCP":
             icc = _inflated(body.partition(b"\0")[2][1:])
-        elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
+        elif kind == b"pHYs" and len(body) == 9:
             across, down = struct.unpack_from(">II", body)
-            dpi = (across * 0.0254, down * 0.0254)
+            if body[8] == 1:
+                dpi = (across * 0.0254, down * 0.0254)
+            else:
+                aspect = aspect_of(across, down)
         elif kind == b"iTXt" and body.startswith(_XMP_KEY):
             xmp = _xmp(body)
         elif kind in _TEXT_CHUNKS:
             text.append((kind, body))
     colour = tuple(chunk for chunk in chunks if chunk[0] in _COLOUR_CHUNKS)
     icc = icc or icc_of_png(colour, grey)
-    return Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), text=tuple(text), colour=colour)
+    known = Metadata(exif=exif, xmp=xmp, icc=icc, dpi=sane_density(dpi), aspect=aspect, text=tuple(text), colour=colour)
+    return with_raw_profiles(known)
 
 
 def _inflated(data: bytes) -> bytes:
@@ -167,6 +183,8 @@ def _extra(metadata: Metadata, grey: bool, software: str) -> list[tuple[bytes, b
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
     if metadata.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
+    elif metadata.aspect:
+        chunks.append((b"pHYs", struct.pack(">IIB", *metadata.aspect, 0)))
     if metadata.exif:
         chunks.append((b"eXIf", metadata.exif))
         chunks.append((b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import WebPImagePlugin
 
 from rngcli.errors import PictureError
-from rngcli.images import jpeg, jxl
+from rngcli.images import jpeg_segments, jxl
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -24,7 +24,7 @@ JPEG = 7
 _READ = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000, 50001, 50002, 52546}
 _NAMES = {2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC"}
 _SIZE_OF: dict[int, Callable[[bytes], tuple[int, int]]] = {
-    JPEG: jpeg.size_of, 50001: lambda data: WebPImagePlugin.WebPImageFile(io.BytesIO(data)).size,
+    JPEG: jpeg_segments.size_of, 50001: lambda data: WebPImagePlugin.WebPImageFile(io.BytesIO(data)).size,
     50002: jxl.size_of, 52546: jxl.size_of,
 }  # fmt: skip
 _LARGEST_EMPTY = 2**24  # pixels a tile may have beyond its picture

@@ -16,7 +16,7 @@ from rngcli.errors import PictureError
 from rngcli.images import ifd, segments
 from rngcli.images.chromaticity import icc_of_tiff
 from rngcli.images.ifd import Directory
-from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, density, split_resources
+from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, aspect_of, density, split_resources
 from rngcli.images.model import (
     Depth,
     Encoding,
@@ -41,6 +41,7 @@ _LAYOUT = {_KIND, _OLD_KIND, _WIDTH, 0x101, 0x102, 0x103, 0x106, 0x10A, 0x111, 0
 _LAYOUT |= {0x120, 0x121, 0x122, 0x123, 0x12D, 0x13D, 0x13E, 0x13F, 0x140, 0x142, 0x143, 0x144, 0x145, 0x14A, 0x152}
 _LAYOUT |= {0x153, 0x154, 0x155, 0x15B, 0x211, 0x212, 0x213, 0x214}
 _NOT_EXIF = _LAYOUT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS}
+_LEFT_OUT = {_LAYERS: "Photoshop's layers", 0x14A: "its sub-pictures"}
 _WRITTEN_BY_TIFFFILE = {X_DENSITY, Y_DENSITY, DENSITY_UNIT}
 _CLASSIC_LIMIT = 2**32 - 2**25  # bytes of samples above which a file must be a BigTIFF
 _STRIP_SIZE = 2**20  # bytes, before packing
@@ -62,8 +63,10 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         segments.check_packing(page)
         _check_kind(page)
         image = _image(segments.unpacked(data, page), page, tags)
-    if thumbnails:
-        image = image.noted("the smaller versions on its further pages were left out")
+    lost = [name for tag, name in _LEFT_OUT.items() if tag in tags.fields]
+    lost += ["the smaller versions on its further pages"] if thumbnails else []
+    if lost:
+        image = image.noted(f"{' and '.join(lost)} were left out")
     if page.photometric == _PALETTE:
         return image.noted("a palette picture: written as RGB")
     bits = page.bitspersample
@@ -154,7 +157,11 @@ def _metadata(page: Directory, grey: bool) -> Metadata:
     exif = ifd.stream(replace(page, fields=fields)) if fields or page.children else b""
     iptc, photoshop = split_resources(block(_PHOTOSHOP))
     icc = block(_ICC) or icc_of_tiff(page, grey)
-    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, icc, dpi=density(page))
+    known, aspect = density(page), None
+    if not known and page.number(DENSITY_UNIT, 2) == 1:
+        across, down = (page.numbers(tag)[:1] or (0,) for tag in (X_DENSITY, Y_DENSITY))
+        aspect = aspect_of(round(1000 * across[0]), round(1000 * down[0]))
+    return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, icc, dpi=known, aspect=aspect)
 
 
 def encode(image: Image, options: WriteOptions) -> bytes:
@@ -204,6 +211,8 @@ def _tags(metadata: Metadata, source: Directory) -> list[tuple[int | str, int, i
 
 
 def _density(metadata: Metadata) -> dict[str, Any]:
+    if metadata.aspect and not metadata.dpi:
+        return {"resolution": [(value, 1) for value in metadata.aspect], "resolutionunit": "NONE"}
     if not metadata.dpi:
         return {}
     return {"resolution": [(round(value * 10000), 10000) for value in metadata.dpi], "resolutionunit": "INCH"}

@@ -65,13 +65,17 @@ def walk(folder: Path, leave_out: Iterable[Path] = ()) -> Walked:
         except OSError as error:
             found.errors.append(PictureError(f"{here} cannot be read ({error.strerror})", "check its rights"))
             continue
-        folders = [entry for entry in entries if not is_hidden(entry.name) and _is_folder(entry)]
+        folders = []
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if _is_folder(entry):
+                folders.append(entry)
+            else:
+                _take(here / entry.name, found)
         waiting.extendleft(here / entry.name for entry in reversed(folders) if not entry.is_symlink())
         links.extend(here / entry.name for entry in folders if entry.is_symlink())
         written |= written_by_rng(here)
-        for entry in entries:
-            if entry not in folders and not is_hidden(entry.name):
-                _take(here / entry.name, found)
     _leave_out(written, folder, found)
     return found
 
@@ -97,6 +101,8 @@ def written_by_rng(folder: Path) -> set[str]:
 
 
 def _leave_out(written: set[str], folder: Path, found: Walked) -> None:
+    if not written:
+        return
     kept = [path for path in found.pictures if _real(path) not in written]
     if not kept:
         written = written - written_by_rng(folder)

@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile, WebPImagePlugin
 
 from rngcli.errors import PictureError
+from rngcli.images.exif import bare
 from rngcli.images.metadata import Metadata
 from rngcli.images.model import (
     Encoding,
@@ -22,7 +23,6 @@ from rngcli.images.model import (
     to_samples,
 )
 
-_PREFIX = b"Exif\0\0"
 _NEW_QUALITY = 92
 
 
@@ -50,7 +50,7 @@ def check_still(picture: ImageFile.ImageFile, name: Format, options: ReadOptions
 
 def blocks_of(picture: ImageFile.ImageFile) -> Metadata:
     """The blocks that Pillow found in a WebP or an AVIF."""
-    exif = picture.info.get("exif", b"").removeprefix(_PREFIX)
+    exif = bare(picture.info.get("exif", b""))
     return Metadata(exif=exif, xmp=picture.info.get("xmp", b""), icc=picture.info.get("icc_profile", b""))
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from xml.etree import ElementTree
 
 _LARGEST = 2**20  # bytes; words on a photograph are fewer
+MORE_MARK = b"http://ns.adobe.com/xmp/extension/\0"
 _LARGEST_JOINED = 2**26
 _PIECE_HEAD = 35 + 32 + 4 + 4  # bytes before a piece's text
 _HAS_MORE = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
+_COMPANIONS = (
+    "{http://ns.adobe.com/hdr-gain-map/1.0/}", "{http://ns.apple.com/HDRGainMap/1.0/}",
+    "{http://ns.google.com/photos/1.0/container/}", "{http://ns.google.com/photos/1.0/camera/}",
+)  # fmt: skip
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 # What people and cameras say of the photograph. All else is about the raw file or about how another program would
 # develop it: read again with the output, those settings would be applied a second time.
@@ -88,6 +95,43 @@ def joined(packet: bytes, pieces: tuple[bytes, ...]) -> bytes:
             description.remove(child)
     target.extend(list(source))
     return _packet(main)
+
+
+def in_pieces(packet: bytes, room: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """A packet too long for one segment of a JPEG as a main one and the pieces that continue it: `joined` reversed.
+
+    ISO 16684-1 and Adobe's XMP specification, part 3: the main packet names the others by their MD5.
+    """
+    start, end = packet.find(b"<x:xmpmeta"), packet.rfind(b"</x:xmpmeta>")
+    text = packet[start : end + len(b"</x:xmpmeta>")] if 0 <= start < end else packet
+    name = hashlib.md5(text, usedforsecurity=False).hexdigest().upper()
+    note = f'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{name}"'
+    rdf = f'<rdf:RDF xmlns:rdf="{_RDF[1:-1]}"><rdf:Description rdf:about="" {note}/></rdf:RDF>'
+    main = (
+        f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">{rdf}</x:xmpmeta>'
+    )
+    size = room - _PIECE_HEAD
+    pieces = (
+        MORE_MARK + name.encode() + struct.pack(">II", len(text), at) + text[at : at + size]
+        for at in range(0, len(text), size)
+    )
+    return (main + '<?xpacket end="w"?>').encode(), tuple(pieces)
+
+
+def without_companions(packet: bytes) -> bytes:
+    """The packet without what it says of pictures and films that lay behind this one and are not there any more."""
+    if not any(uri[1:-1].encode() in packet for uri in _COMPANIONS):
+        return packet
+    try:
+        root = _parsed(packet)
+    except (ElementTree.ParseError, ValueError, RecursionError):
+        return packet
+    for description in list(root.iter(f"{_RDF}Description")):
+        for name in [name for name in description.attrib if name.startswith(_COMPANIONS)]:
+            del description.attrib[name]
+        for child in [child for child in description if child.tag.startswith(_COMPANIONS)]:
+            description.remove(child)
+    return _packet(root)
 
 
 def _parsed(packet: bytes) -> ElementTree.Element:
