@@ -115,6 +115,19 @@ def test_littlecms_agrees(name):
     assert np.quantile(difference, 0.999) < 2
 
 
+@pytest.mark.parametrize("depth", [16, 32])
+@pytest.mark.parametrize("name", PROFILES)
+def test_pictures_of_all_spaces_compare_in_srgb(name, depth):
+    scene = np.random.default_rng(0).uniform(0.3, 0.7, (40, 50, 3)).astype(np.float32)
+    space, _ = space_of(Metadata(icc=PROFILES[name]), grey=False)
+    scale = 255 if depth == 32 else 1
+    image = images.decode(with_profile(Image(scene * np.float32(scale), "tiff", depth), PROFILES[name]))
+    seen = space.to_srgb(scene.reshape(-1, 3).T.astype(np.float64)).T.reshape(scene.shape).clip(0, 1)
+    assert np.abs(images.in_srgb(image) - seen).max() < (1e-3 if depth == 16 else 1e-5)
+    plain = images.decode(with_profile(Image(scene, "tiff", 16), b""))
+    assert images.in_srgb(plain) is plain.pixels
+
+
 @pytest.mark.parametrize("name", ["adobe", "prophoto", "parametric"])
 def test_the_networks_see_a_wide_picture_as_it_is_stored(name):
     data = stored(16, PROFILES[name])

@@ -89,6 +89,16 @@ def to_stored(image: Image) -> np.ndarray:
     return image.pixels if tone == ToneMap() else _banded(image.pixels, tone.decode)
 
 
+def in_srgb(image: Image) -> np.ndarray:
+    """What people see of a picture, (H, W, 3) float32 in [0, 1]: sRGB, to which pictures of other spaces compare."""
+    space, _ = space_of(image.metadata, image.grey)
+    tone = image.tone or _by_profile(space)
+    if space is None:
+        return image.pixels if tone == ToneMap() else _banded(to_stored(image), tone.coded).clip(0, 1)
+    units = np.array(tone.units)[:, None]
+    return _banded(to_stored(image), lambda band: space.to_srgb(band / units)).clip(0, 1)
+
+
 def expressible(image: Image, format: Format) -> Image:
     """The picture with colours and range that `format` can say; PictureError where they are not known.
 

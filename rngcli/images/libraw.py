@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import rawpy
 
-from rngcli.images.mosaic import noise_level, replace_hot_pixels
+from rngcli.images.mosaic import mosaic_noise, replace_hot_pixels
 
 _WIDEST = 65535
 _LEAST_HOT = 1 / 500  # of full scale
@@ -110,7 +110,7 @@ def _linear(raw: Any, data: bytes, said: dict[str, Any]) -> np.ndarray:
     said["matrix"] = raw.rgb_xyz_matrix[:3].tolist()
     if _is_mosaic(raw) and raw.num_colors == 3:
         raw.raw_image_visible[:] = np.rint(light)
-        pixels = _demosaiced(raw, noisy=_is_bayer(raw) and noise_level(balanced) > _NOISY)
+        pixels = _demosaiced(raw, noisy=_is_bayer(raw) and mosaic_noise(balanced) > _NOISY)
     else:
         pixels = np.rint(light).astype(np.uint16).reshape(*light.shape[:2], -1)
     said["crop"] = _crop(raw, pixels)
