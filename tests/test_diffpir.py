@@ -250,7 +250,7 @@ def restored(operator, pixels, valid=None, bundle=None, capacity=1, **request):
 
 @pytest.mark.parametrize("name", ["blur", "x2", "x3", "x4"])
 def test_what_is_restored_would_be_seen_as_it_was(name):
-    """Whatever the denoiser thinks: the measurement is met, pixel by pixel, at the right places."""
+    """Whatever the denoiser thinks, the measurement is met, and at the right places: one pixel aside it is not."""
     operator, picture, inside = OPERATORS[name], blocks(192, 144, 12), slice(8, -8)
     pixels = seen_by(operator, picture, 0.004)
     result = restored(operator, pixels, sigma=0.004, max_steps=4)
@@ -261,7 +261,7 @@ def test_what_is_restored_would_be_seen_as_it_was(name):
         return np.sqrt(((seen_by(operator, restored) - pixels)[inside, inside] ** 2).mean())
 
     plain = interpolated(torch.from_numpy(pixels).permute(2, 0, 1)[None], operator.scale)[0].permute(1, 2, 0).numpy()
-    assert misfit(result.pixels) < 0.5 * misfit(plain)
+    assert misfit(result.pixels) < min(0.7 * misfit(plain), 0.4 * misfit(np.roll(result.pixels, 1, axis=1)))
 
 
 def test_measured_pixels_stay_and_holes_are_filled():

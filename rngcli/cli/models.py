@@ -60,7 +60,7 @@ def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
     bundle = load(name)
     path = bundle.path or Path(name)
     found, published = file_hash(path), path.with_suffix(".sha256")
-    if published.is_file() and published.read_text().split()[0] != found:
+    if published.is_file() and published.read_bytes().split()[:1] != [found.encode()]:
         raise ModelError(f"{path} is not what was published (SHA-256 {found[:12]} …)", "install it again")
     for method in bundle.methods:
         _run_one_tile(Pipeline(bundle, "cpu", method=method))

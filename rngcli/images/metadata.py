@@ -77,11 +77,16 @@ def stripped(metadata: Metadata) -> Metadata:
     return Metadata(icc=metadata.icc, dpi=metadata.dpi, aspect=metadata.aspect, colour=metadata.colour)
 
 
+def oriented(exif: bytes, orientation: int) -> bytes:
+    """An EXIF block that says so."""
+    return edited(exif, {ORIENTATION: ifd.short_field(_order(exif), orientation)})
+
+
 def upright(metadata: Metadata) -> Metadata:
     """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
     dpi, aspect, exif = metadata.dpi, metadata.aspect, metadata.exif
     if metadata.orientation != 1:
-        exif = edited(exif, {ORIENTATION: ifd.short_field(_order(exif), 1)})
+        exif = oriented(exif, 1)
     if metadata.orientation >= 5:
         dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
     return replace(metadata, exif=exif, dpi=dpi, aspect=aspect, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))
