@@ -21,7 +21,7 @@ from .reporter import Reporter
 from .stdio import run_piped
 
 if TYPE_CHECKING:
-    from ..batch.run import Batch, BatchOptions
+    from ..batch.batch import Batch, BatchOptions
     from ..batch.worker import Score
     from ..methods.contract import Request
 
@@ -43,7 +43,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         naming = Naming(given["suffix"], _format(given["format"]))
 
         with progress.waiting("loading …", given["quiet"]):
-            from ..batch.run import Batch
+            from ..batch.batch import Batch
             from ..device import heed_cpu_quota
 
         heed_cpu_quota()
@@ -59,7 +59,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
 
 def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
-    from ..batch.run import BatchOptions
+    from ..batch.batch import BatchOptions
     from ..batch.worker import FileOptions
 
     files = FileOptions(
