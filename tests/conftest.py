@@ -18,3 +18,7 @@ settings.load_profile("house")
 @pytest.fixture(autouse=True)
 def same_random_weights() -> None:
     torch.manual_seed(0)
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)

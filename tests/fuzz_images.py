@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 
+import imagecodecs
 import numpy as np
 from PIL import Image as Pillow
 
@@ -18,6 +19,8 @@ from rngcli import images
 from rngcli.errors import PictureError
 from tests.fuzz import TIFF_KINDS, tiff_of
 from tests.test_images import picture, smooth
+from tests.test_images_carried import long_xmp, with_note
+from tests.test_images_metadata import IPTC
 from tests.test_images_metadata import picture as tagged
 from tests.test_images_raw import dng
 
@@ -27,7 +30,7 @@ RAW_SHARE = 100
 
 def seeds() -> dict[str, bytes]:
     """A small good file of each kind that readers treat differently."""
-    files = {name: images.encode(tagged(name), name) for name in images.SUFFIX_OF_FORMAT}
+    files = {name: images.encode(tagged(name), name) for name in images.SUFFIX_OF_FORMAT if name != "dng"}
     files |= {f"{name} 16": images.encode(picture(16, alpha=True), name) for name in ("png", "tiff")}
     files["tiff float"] = images.encode(picture(32), "tiff")
     for name in ("tiff_lzw", "packbits", "zstd", "tiff_lzma", "jpeg"):
@@ -37,8 +40,17 @@ def seeds() -> dict[str, bytes]:
     files |= {f"tiff {kind}": tiff_of(smooth(), **more) for kind, more in TIFF_KINDS.items()}
     for kind, depth in (("avif", 10), ("heic", 12), ("jxl", 16)):
         files[f"{kind} {depth}"] = images.encode(picture(depth, alpha=True), kind)
+    files |= {f"jpeg {bits}": lossless_jpeg(bits) for bits in (8, 12, 16)}
+    files["jpeg pair"] = files["jpeg"] + files["jpeg 12"]
+    words = images.Metadata(with_note()[0], long_xmp(70_000), IPTC, text=((b"tEXt", b"Author\0Anna"),))
+    files |= {f"{name} words": images.encode(picture(metadata=words), name) for name in ("jpeg", "png", "tiff")}
     files["jxl lossless"] = images.encode(picture(16, encoding=images.Encoding(lossless=True)), "jxl")
     return files
+
+
+def lossless_jpeg(bits: int) -> bytes:
+    array = np.rint(smooth() * ((2**bits - 1) / 255)).astype(np.uint8 if bits == 8 else np.uint16)
+    return bytes(imagecodecs.jpeg8_encode(array, bitspersample=bits, lossless=True))
 
 
 def mutated(data: bytes, generator: np.random.Generator) -> bytes:
@@ -79,7 +91,10 @@ def main(count: int = 2000, seed: int = 0) -> int:
 def outcome(data: bytes, label: str) -> str:
     begun = time.process_time()
     try:
-        images.decode(data, images.ReadOptions(max_pixels=10**6))
+        image = images.decode(data, images.ReadOptions(max_pixels=10**6))
+        target = ("jpeg", "png", "tiff", "webp")[len(data) % 4]
+        images.losses(image, target)
+        images.encode(image, target)
         result = "decoded"
     except PictureError:
         result = "refused"

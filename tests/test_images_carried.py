@@ -21,6 +21,7 @@ from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import Image, Metadata, ifd
 from rngcli.images.jpeg_segments import segments
+from rngcli.images.maker_note import relocated
 from tests.test_images import png16_by_hand, smooth
 from tests.test_images_metadata import IPTC, XMP, exif_block
 
@@ -208,6 +209,23 @@ def test_a_maker_note_reads_as_before_wherever_it_lies(start, base, target):
     assert text_of_note(again, len(start), base) == text
 
 
+def test_where_a_note_says_that_it_lay_goes_along():
+    block, _ = with_note()
+    note = ifd.parse(block).children[ifd.EXIF_POINTER].fields[0x927C]
+    moved = relocated(note.data + b"II*\0" + struct.pack("<I", note.at), note.at, 4711)
+    assert moved[-4:] == struct.pack("<I", 4711)
+
+
+def test_a_full_block_is_turned_without_growing():
+    block = full_exif(65526).replace(struct.pack("<HHIH", 0x112, 3, 1, 1), struct.pack("<HHIH", 0x112, 3, 1, 6))
+    image = images.decode(png_of((b"eXIf", block)))
+    back = images.decode(images.encode(image, "jpeg"))
+    assert back.pixels.shape[:2] == (64, 48)
+    assert back.metadata.orientation == 1
+    assert len(back.metadata.exif) == 65526
+    assert images.losses(image, "jpeg") == ()
+
+
 @pytest.mark.parametrize("note", [b"", b"x", bytes(40), b"\xff" * 40, struct.pack("<H", 3) + b"\1" * 36])
 def test_a_note_of_another_kind_goes_as_it_is(note):
     camera = ifd.Directory("<", {0x927C: ifd.Field(ifd.UNDEFINED, len(note), note), 0x9003: ifd.ascii_field("2024")})
@@ -266,6 +284,21 @@ def test_what_lies_behind_a_jpeg_is_named_and_no_longer_spoken_of(behind):
     alone = images.decode(first)
     assert not alone.notes
     assert alone.metadata.xmp == GAIN_MAP_XMP
+
+
+def test_other_data_behind_a_jpeg_are_named():
+    assert "5 bytes" in images.decode(jpeg_of() + b"SEFT!").notes[0]
+    assert images.decode(jpeg_of() + bytes(64)).notes == ()
+
+
+def test_damaged_parts_of_a_png_are_named():
+    from tests.test_images_colour import PROFILES
+
+    data = png_of((b"iCCP", b"x\0\0" + zlib.compress(PROFILES["adobe"])), (b"tEXt", b"Author\0Anna"))
+    at = data.index(b"iCCP") + 20
+    image = images.decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert "iCCP" in image.notes[0]
+    assert image.metadata.text
 
 
 def test_stereo_pairs_and_progressive_pictures_are_counted():

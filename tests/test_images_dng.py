@@ -15,7 +15,7 @@ import tifffile
 from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import Image, ReadOptions, WriteOptions, ifd
-from rngcli.images.mosaic import noise_level
+from rngcli.images.mosaic import mosaic_noise
 from rngcli.models.bundle import save
 from tests.dng_files import (
     BLACK,
@@ -188,7 +188,7 @@ def test_the_noise_of_a_mosaic_is_measured_as_it_will_be_seen(sigma):
     seen = mosaic(np.clip(light(256, 256) + 0.05, 0.05, 0.9))
     code = srgb(seen) + rng.normal(0, sigma, seen.shape)
     noisy = np.where(code <= 0.04045, code / 12.92, ((np.maximum(code, 0) + 0.055) / 1.055) ** 2.4)
-    assert noise_level(noisy) == pytest.approx(sigma, rel=0.15, abs=0.002)
+    assert mosaic_noise(noisy) == pytest.approx(sigma, rel=0.15, abs=0.002)
 
 
 def test_only_raws_become_dngs():

@@ -222,7 +222,7 @@ class _Batch:
         raise PictureError(f"{task.target} {cause} since the run began", "give another OUT, or use --overwrite")
 
     def _scored(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
-        return scored(outcome, self.files, lambda: result.pixels)
+        return scored(outcome, self.files, lambda: images.in_srgb(read.picture.with_pixels(result.pixels)))
 
     def _mapped(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
         if not (self.files.step_maps and result.grid):
@@ -284,7 +284,7 @@ def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray
     if not partner.exists():
         return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
     clean = images.read(partner, files.read)
-    scores, reasons = files.score(pixels(), clean.pixels)
+    scores, reasons = files.score(pixels(), images.in_srgb(clean))
     notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
     return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
 

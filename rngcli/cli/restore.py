@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .denoise import Asked, denoise, process
+from .asked import Asked
+from .denoise import denoise, process
 from .options import PROCESS
 
 restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", no_args_is_help=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NoInputError, PictureError
-from ..images import read
+from ..images import in_srgb, read
 
 # Formats whose pixels Pillow and `images.read` give alike in size: not those that turn them while they decode.
 AS_STORED = {"AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
@@ -152,7 +152,7 @@ def _decode(source: Source) -> np.ndarray:
 def _bytes_of(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, sRGB, not turned by the orientation tag: crops are turned anyway."""
     try:
-        pixels = read(path).pixels * 255
+        pixels = in_srgb(read(path)) * 255
     except PictureError as error:
         raise PictureError(f"{path} cannot be decoded ({error.cause})", "leave it out") from error
     return np.rint(pixels, out=pixels).astype(np.uint8)

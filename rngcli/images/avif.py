@@ -12,9 +12,9 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from rngcli.images import webp
-from rngcli.images.boxes import exchanged, numbers_of, properties, regrafted
-from rngcli.images.metadata import Metadata
-from rngcli.images.model import (
+from rngcli.images.boxes import contents, exchanged, numbers_of, properties, regrafted
+from rngcli.images.exif import bare
+from rngcli.images.image import (
     Depth,
     Encoding,
     Image,
@@ -25,6 +25,7 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.metadata import Metadata, oriented
 
 _DEEP, _TWELVE, _GREY = 0x40, 0x20, 0x10  # flags of an av1C box
 _SRGB_CODES = b"\x01\x0d"
@@ -42,7 +43,17 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         image = webp.of_pillow(picture, "avif", options, Encoding())
     if not image.metadata.icc:
         image = replace(image, metadata=replace(image.metadata, colour=_colour_codes(data)))
+    image = replace(image, metadata=_with_exif(image.metadata, data))
     return replace(image, grey=True) if flags & _GREY else image
+
+
+def _with_exif(metadata: Metadata, data: bytes) -> Metadata:
+    """EXIF as it stands in the file; Pillow writes it anew where its orientation is another than that of the boxes."""
+    block = next(iter(contents(data, b"Exif")), b"")
+    exif = bare(block[4 + int.from_bytes(block[:4], "big") :])
+    if not exif or Metadata(exif).orientation == metadata.orientation:
+        return replace(metadata, exif=exif) if exif else metadata
+    return replace(metadata, exif=oriented(exif, metadata.orientation))
 
 
 def _deep(data: bytes, depth: Depth, metadata: Metadata) -> Image:

@@ -71,14 +71,33 @@ def numbers_of(data: bytes, kind: bytes) -> list[int]:
     return [int.from_bytes(entry[4:6], "big") for entry in entries if entry[8:12] == kind]
 
 
+def contents(data: bytes, kind: bytes) -> list[bytes]:
+    """What stands in all items of a kind, of an AVIF or a HEIC by anyone; without those in more than one piece."""
+    extents = dict(_extents(data))
+    known = (extents[number] for number in numbers_of(data, kind) if number in extents)
+    return [data[start : start + size] for _, start, size in known]
+
+
 def _extents(data: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """Each item's number and where its extent is told, begins, and how long it is (iloc as libavif writes it)."""
-    at, _ = found(data, b"meta", b"iloc")
-    version, sizes, count = struct.unpack_from(">B3xHH", data, at)
-    if (version, sizes) != (0, 0x4400):
-        raise ValueError("an iloc box of another kind")
-    for row in range(at + 8, at + 8 + 14 * count, 14):
-        item, _, extents, offset, size = struct.unpack_from(">HHHII", data, row)
-        if extents != 1:
-            raise ValueError("an item in several pieces")
-        yield item, (row + 6, offset, size)
+    """Each item's number and where its extent is told, begins, and how long it is (ISO 14496-12, iloc)."""
+    at, end = found(data, b"meta", b"iloc")
+    if not end:
+        return
+    version, sizes = struct.unpack_from(">B3xH", data, at)
+    wide = 4 if version == 2 else 2
+    offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    count, at = int.from_bytes(data[at + 6 : at + 6 + wide], "big"), at + 6 + wide
+    for _ in range(count):
+        item, at = int.from_bytes(data[at : at + wide], "big"), at + wide
+        method = int.from_bytes(data[at : at + 2], "big") if version else 0
+        at += (2 if version else 0) + 2
+        base, at = int.from_bytes(data[at : at + base_size], "big"), at + base_size
+        extents, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+        row = at + (index_size if version else 0)
+        at += extents * ((index_size if version else 0) + offset_size + length_size)
+        if at > end:
+            return
+        if extents == 1 and method == 0:
+            offset = base + int.from_bytes(data[row : row + offset_size], "big")
+            size = int.from_bytes(data[row + offset_size : row + offset_size + length_size], "big")
+            yield item, (row, offset, size)

@@ -15,8 +15,8 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images import ifd
 from rngcli.images.ifd import Directory, Field
+from rngcli.images.image import Image, WriteOptions
 from rngcli.images.metadata import ORIENTATION
-from rngcli.images.model import Image, WriteOptions
 
 VERSION, LINEAR_RAW = 0xC612, 34892
 _BACKWARD, _MODEL, _MATRIX, _NEUTRAL, _WHITE_XY, _ILLUMINANT = 0xC613, 0xC614, 0xC621, 0xC628, 0xC629, 0xC65A

@@ -12,11 +12,12 @@ import numpy as np
 
 from rngcli import atomic
 from rngcli.errors import EnvironmentFault, PictureError, RngError, UsageError
-from rngcli.images import avif, dng, heic, jpeg, jxl, png, raw, tiff, webp
+from rngcli.images import avif, dng, heic, ifd, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
-from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
+from rngcli.images.image import Format, Image, ReadOptions, WriteOptions
+from rngcli.images.metadata import density
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -46,6 +47,7 @@ _UNREADABLE = {
     b"\x76\x2f\x31\x01": "an OpenEXR picture",
     b"\0\0\0\x0cjP  ": "a JPEG 2000",
 }  # fmt: skip
+_SAY_DENSITY = ("jpeg", "png", "tiff")  # without EXIF
 _ONE_PICTURE = {
     errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.ENOTEMPTY,
     errno.EACCES, errno.EPERM, errno.ELOOP,
@@ -92,7 +94,7 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
     options = options or ReadOptions()
     kind = sniff(data)
     try:
-        return from_stored(_profiled(_finite(_DECODERS[kind](data, options))))
+        return from_stored(_told_by_exif(_finite(_DECODERS[kind](data, options))))
     except RngError:
         raise
     except MemoryError:
@@ -112,10 +114,12 @@ def _finite(image: Image) -> Image:
     return image
 
 
-def _profiled(image: Image) -> Image:
+def _told_by_exif(image: Image) -> Image:
     metadata = image.metadata
     icc = metadata.icc or (b"" if metadata.colour else icc_of_exif(metadata.exif))
-    return replace(image, metadata=replace(metadata, icc=icc)) if icc else image
+    tree = None if metadata.dpi or image.format in _SAY_DENSITY else ifd.parse(metadata.exif)
+    dpi = density(tree) if tree else metadata.dpi
+    return replace(image, metadata=replace(metadata, icc=icc, dpi=dpi))
 
 
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.images.colour import expressible, to_stored
+from rngcli.images.image import Format, Image, WriteOptions, alpha_samples, straight, turned
 from rngcli.images.jpeg_segments import ROOM
-from rngcli.images.metadata import shortened, stripped, truthful, upright
-from rngcli.images.model import Format, Image, WriteOptions, alpha_samples, straight, turned
+from rngcli.images.metadata import shortened, stripped, truthful, upright, with_density
 from rngcli.images.words import COMMENT, Words, with_words, words_of_iptc, words_of_png
 from rngcli.images.xmp import joined
 
 _TURNED_BY_DECODERS = ("heic", "jxl")  # where the tag of EXIF does not count
 _HOLD_PREMULTIPLIED = ("tiff", "heic", "jxl")
 _HOLD_ASPECT = ("png", "jpeg", "tiff", "heic")
+_DENSITY_IN_EXIF = ("webp", "avif", "heic", "jxl")
 _EXIF_ROOM = ROOM - len(b"Exif\0\0")
 _HOLD_IPTC = ("jpeg", "tiff")
 
@@ -107,6 +108,8 @@ def _translated(image: Image, format: Format) -> Image:
         metadata = replace(metadata, comment=b"", text=(*metadata.text, text))
     elif metadata.comment and format != "jpeg":
         lost.append(f"its comment, {_shortened(metadata.comment)}")
+    if metadata.dpi and format in _DENSITY_IN_EXIF:
+        metadata = replace(metadata, exif=with_density(metadata.exif, metadata.dpi))
     xmp = with_words(metadata.xmp, words) if words else metadata.xmp
     if xmp is None:
         lost.append("IPTC, since its XMP is damaged")

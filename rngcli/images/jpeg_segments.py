@@ -59,10 +59,11 @@ def end_of(data: bytes, start: int = 0) -> int:
     return 0
 
 
-def behind(data: bytes) -> tuple[int, bool]:
-    """How many more JPEG pictures lie behind the first, and whether a film does."""
+def behind(data: bytes) -> tuple[int, str]:
+    """How many more JPEG pictures lie behind the first, and whether something else does, in words."""
     at = end_of(data)
-    film = bool(at) and b"ftyp" in data[at:]
+    rest = data[at:].strip(b"\0\r\n\x1a ") if at else b""
+    other = "the film" if b"ftyp" in rest else f"{len(rest)} bytes of another kind" if rest else ""
     count = 0
     while at:
         at = data.find(_START, at)
@@ -70,7 +71,7 @@ def behind(data: bytes) -> tuple[int, bool]:
             break
         count += 1
         at = end_of(data, at)
-    return count, film
+    return count, "" if count and other != "the film" else other
 
 
 def segment(marker: int, body: bytes) -> bytes:

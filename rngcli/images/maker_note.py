@@ -9,7 +9,7 @@ import struct
 
 MAKER_NOTE = 0x927C
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # by TIFF type
-_HEADS = (0, 8, 10, 12, 14, 18)  # bytes of a maker's name before the directory
+_HEADS = (0, 6, 8, 10, 12, 14, 18)  # bytes of a maker's name before the directory
 _MOST_TAGS = 512
 
 
@@ -31,8 +31,16 @@ def relocated(note: bytes, before: int, after: int) -> bytes:
             block = bytearray(note)
             for place in moving:
                 struct.pack_into(order + "I", block, place, offsets[place] - before + after)
+            _told_at_its_end(block, before, after)
             return bytes(block)
     return note
+
+
+def _told_at_its_end(block: bytearray, before: int, after: int) -> None:
+    """Canon's notes end with a TIFF header that says where they lay, by which readers mend notes that were moved."""
+    for mark, order in ((b"II*\0", "<"), (b"MM\0*", ">")):
+        if block[-8:-4] == mark and struct.unpack_from(order + "I", block, len(block) - 4)[0] == before:
+            struct.pack_into(order + "I", block, len(block) - 4, after)
 
 
 def _far_values(note: bytes, start: int, order: str) -> list[int] | None:

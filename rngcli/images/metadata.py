@@ -64,6 +64,13 @@ def density(tree: ifd.Directory) -> tuple[float, float] | None:
     return sane_density((across[0] * scale, down[0] * scale))
 
 
+def with_density(exif: bytes, dpi: tuple[float, float]) -> bytes:
+    """An EXIF block that says a density [1/in], for formats that say it nowhere else."""
+    order = _order(exif)
+    across, down = (ifd.Field(ifd.RATIONAL, 1, struct.pack(order + "II", round(v * 10000), 10000)) for v in dpi)
+    return edited(exif, {X_DENSITY: across, Y_DENSITY: down, DENSITY_UNIT: ifd.short_field(order, 2)})
+
+
 def aspect_of(across: int, down: int) -> tuple[int, int] | None:
     """How many pixels lie across and down the same length, where they are not square."""
     if not (0 < across < 2**31 and 0 < down < 2**31) or across == down:
@@ -77,11 +84,18 @@ def stripped(metadata: Metadata) -> Metadata:
     return Metadata(icc=metadata.icc, dpi=metadata.dpi, aspect=metadata.aspect, colour=metadata.colour)
 
 
+def oriented(exif: bytes, orientation: int) -> bytes:
+    """An EXIF block that says so, in the place of its old value where there is one, since the block may be full."""
+    changes = {ORIENTATION: ifd.short_field(_order(exif), orientation)}
+    told = overwritten(exif, changes)
+    return told if Metadata(told).orientation == orientation else edited(exif, changes)
+
+
 def upright(metadata: Metadata) -> Metadata:
     """The metadata of a picture whose pixels have been turned upright: orientation 1, density turned with it."""
     dpi, aspect, exif = metadata.dpi, metadata.aspect, metadata.exif
     if metadata.orientation != 1:
-        exif = edited(exif, {ORIENTATION: ifd.short_field(_order(exif), 1)})
+        exif = oriented(exif, 1)
     if metadata.orientation >= 5:
         dpi, aspect = dpi and dpi[::-1], aspect and aspect[::-1]
     return replace(metadata, exif=exif, dpi=dpi, aspect=aspect, xmp=_XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp))

@@ -17,8 +17,7 @@ from PIL import PngImagePlugin
 from rngcli.errors import PictureError
 from rngcli.images.chromaticity import icc_of_png
 from rngcli.images.exif import bare as bare_exif
-from rngcli.images.metadata import Metadata, aspect_of, sane_density
-from rngcli.images.model import (
+from rngcli.images.image import (
     Depth,
     Image,
     ReadOptions,
@@ -28,6 +27,7 @@ from rngcli.images.model import (
     from_samples,
     to_samples,
 )
+from rngcli.images.metadata import Metadata, aspect_of, sane_density
 from rngcli.images.raw_profiles import with_raw_profiles
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,6 +39,7 @@ _LEVEL = 6
 
 
 _NO_END = (b"IEND", b"absent")
+_DAMAGED = b"----"
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
@@ -47,6 +48,8 @@ def decode(data: bytes, options: ReadOptions) -> Image:
 
     chunks = list(_chunks(data))
     unended = chunks.pop() == _NO_END
+    damaged = [body.decode("latin-1") for kind, body in chunks if kind == _DAMAGED]
+    chunks = [chunk for chunk in chunks if chunk[0] != _DAMAGED]
     chunks += [(b"IEND", b"")]
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise PictureError("a PNG without a header", "the file is damaged")
@@ -61,6 +64,8 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         samples = _with_key(samples, key)
     metadata = _metadata(chunks, grey=colour in (0, 4))
     image = _image(samples, metadata)
+    if damaged:
+        image = image.noted(f"damaged parts of the file were left out: {', '.join(damaged)}")
     if unended:
         image = image.noted("the file ends without its end chunk: the picture is whole")
     if any(kind == b"caBX" for kind, _ in chunks):
@@ -80,7 +85,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise PictureError(f"the file ends inside of its {kind.decode('latin-1')!r} chunk", "it is truncated")
         if struct.unpack(">I", check)[0] == zlib.crc32(kind + body):
             yield kind, body
-        elif kind[:1].isupper():  # a damaged ancillary chunk is left out, a damaged picture is not guessed at
+        elif not kind[:1].isupper():  # left out; a damaged picture is not guessed at
+            yield _DAMAGED, kind
+        else:
             raise PictureError(f"a wrong checksum in its {kind.decode('latin-1')!r} chunk", "the file is damaged")
         if kind == b"IEND":
             return

@@ -17,8 +17,8 @@ from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
 from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, uncarried
 from rngcli.images.ifd import Directory, Field
+from rngcli.images.image import Image, ReadOptions, check_size, from_samples
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
-from rngcli.images.model import Image, ReadOptions, check_size, from_samples
 from rngcli.images.profiles import GREY_PROFILES, PROFILES
 from rngcli.images.tone import ToneMap
 from rngcli.images.xmp import of_the_photograph

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..device import find_device, find_precision
 from ..diffusion.operators import Operator
 from ..errors import EnvironmentFault, PictureError
-from ..images import read
+from ..images import in_srgb, read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
@@ -167,7 +167,7 @@ class Batch:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = worker.scored(outcome, files, lambda: read(target, files.read).pixels)
+            outcome = worker.scored(outcome, files, lambda: in_srgb(read(target, files.read)))
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:
