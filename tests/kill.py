@@ -30,7 +30,7 @@ from rngcli.images import PART_PREFIX
 from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
-WARM = ["typer._adapters", "rngcli.cli.commands", "rngcli.batch.run", "rngcli.models.bundle"]
+WARM = ["typer._adapters", "rngcli.cli.commands", "rngcli.batch.batch", "rngcli.models.bundle"]
 A_WRITE = 0.005  # [s] what a small file takes
 
 

@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 200, 300  # [px], two tiles; the first picture is higher, and ha
 LAID_OUT = {  # TIFF tags that say how samples are stored, not what they mean
     "StripOffsets", "StripByteCounts", "RowsPerStrip", "Compression", "Predictor", "PlanarConfiguration",
     "TileOffsets", "TileByteCounts", "TileWidth", "TileLength", "NewSubfileType", "ImageWidth", "ImageLength",
-    "ExifTag", "GPSTag",
+    "SampleFormat", "ExifTag", "GPSTag",
 }  # fmt: skip
 
 

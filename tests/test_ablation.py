@@ -22,7 +22,7 @@ from rngcli.evaluation.ablation.trainings import Effort
 from rngcli.evaluation.paired import PairedDifference
 from rngcli.methods.rng import rng_of, weights_hash, with_rng
 from rngcli.nets.unet import UNetSpec
-from rngcli.training.stages.controller import ladder
+from rngcli.training.stages.control import ladder
 from rngcli.training.stages.generate import Generate
 from rngcli.training.stages.reconstruct import Reconstruct
 from tests.tiny import NAF, clouds, random_bundle, random_lpips

@@ -12,9 +12,9 @@ from PIL import Image
 
 from rngcli import atomic
 from rngcli.batch import worker
+from rngcli.batch.batch import Batch, BatchOptions
 from rngcli.batch.inputs import plan
 from rngcli.batch.manifest import PLACE, Manifest, Source, State
-from rngcli.batch.run import Batch, BatchOptions
 from rngcli.batch.worker import FileOptions
 from rngcli.errors import PictureError
 from rngcli.methods.contract import Request

@@ -88,10 +88,11 @@ def test_lists_as_windows_writes_them():
 
 
 def test_a_picture_that_rng_does_not_write_is_no_folder(place):
-    for name in ("x.gif", "x.heic", "x.dng", "x.bmp", "x.jp2"):
-        if name.rpartition(".")[2] not in ("heic",):
-            with pytest.raises(UsageError, match="does not write"):
-                plan([place / "in/a.png"], place / "out" / name)
+    for name in ("x.gif", "x.nef", "x.bmp", "x.jp2"):
+        with pytest.raises(UsageError, match="does not write"):
+            plan([place / "in/a.png"], place / "out" / name)
+    with pytest.raises(UsageError, match="names one picture"):
+        plan([place / "in"], place / "out.jpg")
     (place / "out.gif").mkdir()
     assert plan([place / "in/a.png"], place / "out.gif").tasks
 

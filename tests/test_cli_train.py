@@ -230,9 +230,20 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_old_state(train, tmp_path, monke
     assert train(tmp_path, "--steps", "2").code == 0
 
 
+def test_a_batch_beyond_the_memory_is_a_fault_of_the_machine(train, tmp_path, monkeypatch):
+    def loss(self, forward, rng):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Reconstruct, "loss", loss)
+    done = train(tmp_path, "--steps", "1")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        5, "rng: the batch needs more memory than there is; lower --batch or --crop",
+    )  # fmt: skip
+
+
 def test_it_says_at_once_what_it_does(train, tmp_path):
     lines = train(tmp_path, "--steps", "1").err.splitlines()
-    assert lines[:3] == ["decoding 2 pictures", "decoding 1 pictures", "2 pictures, 0 Mpx; 1 held out"]
+    assert lines[:3] == ["decoding 2 pictures", "decoding 1 picture", "2 pictures, 0 Mpx; 1 held out"]
 
 
 def test_a_run_begins_with_a_trained_model(train, tmp_path):

@@ -331,7 +331,7 @@ def cells(row: str) -> list[str]:
         return ["refused"] * len(COLUMNS)
     before, after = plain
     if row in RAWS:
-        before = replace(before, samples=developed(files["plain"][0]), orientation=1)  # LibRaw turns it
+        before = replace(before, samples=developed(files["plain"][0]), bits=16, orientation=1)  # LibRaw turns it
     if row in WRITERS and WRITERS[row][0] in TURNED:
         before = replace(before, orientation=1)
     kind = {"u": "integers", "f": "floats"}[after.samples.dtype.kind]
@@ -378,7 +378,8 @@ every cell is what independent readers then find. Made by `python -m tests.test_
 The ICC column is a picture in a space wider than sRGB, there and back; JPEG XL names its colours in its header instead.
 EXIF is kept where every tag is the same, or was a statement on the old file (software, size) and is true of the new
 one. The raw's pixels are compared with LibRaw's;
-left out of it is what describes the camera's preview (its profile) or names places in the old file (the maker note).
+left out of it is what names places in the old file (the maker note), and the profile is that of the space in which it
+is developed.
 Of a raw's XMP, what it says of the photograph is kept (as is IPTC); what another program would do to the raw is left
 out, since it is not what was done to the output.
 

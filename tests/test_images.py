@@ -18,8 +18,8 @@ from PIL import ImageOps
 from rngcli import images
 from rngcli.errors import EnvironmentFault, PictureError, UsageError
 from rngcli.images import Image, ReadOptions, WriteOptions
+from rngcli.images.image import turned
 from rngcli.images.metadata import Metadata
-from rngcli.images.model import turned
 
 TYPES = {8: np.uint8, 10: np.uint16, 12: np.uint16, 16: np.uint16, 32: np.float32}
 

@@ -13,7 +13,7 @@ from PIL import ImageCms
 
 from rngcli import images
 from rngcli.errors import PictureError
-from rngcli.images import Image, Metadata, tiff
+from rngcli.images import Encoding, Image, Metadata, tiff
 from rngcli.images.spaces import SRGB_CURVE, Curve, space_of
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline, Request
@@ -113,6 +113,19 @@ def test_littlecms_agrees(name):
     difference = np.abs(np.asarray(seen) - ours * 255)
     assert difference.mean() < 0.4
     assert np.quantile(difference, 0.999) < 2
+
+
+@pytest.mark.parametrize("depth", [16, 32])
+@pytest.mark.parametrize("name", PROFILES)
+def test_pictures_of_all_spaces_compare_in_srgb(name, depth):
+    scene = np.random.default_rng(0).uniform(0.3, 0.7, (40, 50, 3)).astype(np.float32)
+    space, _ = space_of(Metadata(icc=PROFILES[name]), grey=False)
+    scale = 255 if depth == 32 else 1
+    image = images.decode(with_profile(Image(scene * np.float32(scale), "tiff", depth), PROFILES[name]))
+    seen = space.to_srgb(scene.reshape(-1, 3).T.astype(np.float64)).T.reshape(scene.shape).clip(0, 1)
+    assert np.abs(images.in_srgb(image) - seen).max() < (1e-3 if depth == 16 else 1e-5)
+    plain = images.decode(with_profile(Image(scene, "tiff", 16), b""))
+    assert images.in_srgb(plain) is plain.pixels
 
 
 @pytest.mark.parametrize("name", ["adobe", "prophoto", "parametric"])
@@ -220,6 +233,8 @@ def test_floats_that_were_integers_are_seen_as_the_same_picture_in_01(unit):
     small = images.decode(images.encode(image, "png"))
     assert small.depth == 16
     assert np.abs(small.pixels - scene).max() < 1e-5
+    lossless = replace(image, encoding=Encoding(lossless=True))
+    assert np.abs(images.decode(images.encode(lossless, "jxl")).pixels - scene).max() < 1e-5
 
 
 def test_light_is_seen_with_its_shadows_lifted_and_tone_mapped_where_highlights_cannot_be_kept():
@@ -227,10 +242,9 @@ def test_light_is_seen_with_its_shadows_lifted_and_tone_mapped_where_highlights_
     image = images.decode(with_profile(Image(values, "tiff", 32), b""))
     grey = image.pixels[np.abs(values - 0.2).argmin() // 90, 0, 0]
     assert 0.25 < grey < 0.5, "0.2 is a middle grey"
-    data = images.encode(image, "jpeg")
     assert "tone-mapped" in images.losses(image, "jpeg")[0]
     assert images.losses(image, "tiff") == ()
-    seen = images.decode(data).pixels[..., 0].ravel()
+    seen = images.decode(images.encode(image, "jpeg")).pixels[..., 0].ravel()
     assert np.median(np.diff(seen[::50])) > 0.01, "no highlights clipped"
 
 

@@ -18,7 +18,7 @@ from PIL import ImageCms
 from rngcli import images
 from rngcli.errors import PictureError
 from rngcli.images import Metadata, ReadOptions, ifd, raw
-from rngcli.images.model import turned
+from rngcli.images.image import turned
 from rngcli.images.mosaic import replace_hot_pixels
 from rngcli.images.profiles import PROFILES
 from rngcli.images.spaces import DISPLAY_P3, PROPHOTO, SRGB, space_of

@@ -17,12 +17,12 @@ DATA = [
 
 def test_every_package_is_named():
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("rngcli/**/__init__.py")}
-    assert packages | {"rngcli.models"} == set(SETUPTOOLS["packages"])
+    assert packages | {"rngcli.models.weights"} == set(SETUPTOOLS["packages"])
 
 
 def test_the_models_go_where_the_command_looks_for_them():
-    assert SETUPTOOLS["package-dir"]["rngcli.models"] == "models"
-    assert "*.safetensors" in SETUPTOOLS["package-data"]["rngcli.models"]
+    assert SETUPTOOLS["package-dir"]["rngcli.models.weights"] == "models"
+    assert "*.safetensors" in SETUPTOOLS["package-data"]["rngcli.models.weights"]
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.name)

@@ -37,7 +37,7 @@ from rngcli.training.schedule_search import (
     search_schedule,
 )
 from rngcli.training.stages import generate as stages
-from rngcli.training.stages.controller import Control, controller_that_sees, ladder
+from rngcli.training.stages.control import Control, controller_that_sees, ladder
 from rngcli.training.stages.generate import Generate
 from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, TrainSpec

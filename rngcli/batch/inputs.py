@@ -215,7 +215,9 @@ def _names_a_picture(out: Path) -> bool:
 
 
 def _refuse_other_suffixes(out: Path) -> None:
-    """A folder called x.gif is hardly what anybody means."""
+    """A folder called x.gif, or x.jpg for more than one input, is hardly what anybody means."""
+    if _names_a_picture(out):
+        raise UsageError(f"OUT, {out}, names one picture, and there may be more", "give a folder for OUT")
     if out.suffix.lower() in OTHER_SUFFIXES | RAW_SUFFIXES and not out.is_dir():
         known = ", ".join(sorted(FORMAT_OF_SUFFIX))
         raise UsageError(f"OUT, {out}, would be a picture in a format that rng does not write", f"name it {known}")

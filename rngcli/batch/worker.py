@@ -43,6 +43,7 @@ class FileOptions:
     map_journal: Journal | None = None  # the same for step maps
     fail_fast: bool = False
     reference: Path | None = None  # clean pictures of the same names
+    masks: Path | None = None  # a picture, or a folder of pictures of the same names: white where pixels are missing
     score: Score | None = None
     step_maps: Path | None = None
 
@@ -88,6 +89,7 @@ class _Read:
 
     picture: images.Image
     source: Source | None
+    valid: np.ndarray | None = None  # (H, W) bool, false in holes
 
 
 class _Batch:
@@ -129,7 +131,7 @@ class _Batch:
             height, width = picture.pixels.shape[:2]
             self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
             self.flying[task.name] = (task, read)
-            yield engine.Job(task.name, picture.pixels)
+            yield engine.Job(task.name, picture.pixels, read.valid)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
         self.reading.extend((task, self.readers.submit(self._read, task)) for task in tasks)
@@ -153,7 +155,21 @@ class _Batch:
             source = Source.of(task.source) if journal else None
         except (OSError, ValueError):
             source = None  # reading says why
-        return _Read(images.read(task.source, self.files.read), source)
+        picture = images.read(task.source, self.files.read)
+        return _Read(picture, source, self._valid(task, picture) if self.files.masks else None)
+
+    def _valid(self, task: Task, picture: images.Image) -> np.ndarray:
+        """What the picture's mask leaves of it, (H, W) bool."""
+        masks = self.files.masks
+        assert masks
+        path = masks if masks.is_file() else next((p for p in mask_names(masks, task.name) if p.is_file()), None)
+        if path is None:
+            raise PictureError(f"there is no mask {masks / task.name}", "draw one, white where pixels are missing")
+        valid: np.ndarray = images.read(path, self.files.read).pixels.mean(axis=2) < 0.5
+        if valid.shape != picture.pixels.shape[:2]:
+            (h, w), (height, width) = valid.shape, picture.pixels.shape[:2]
+            raise PictureError(f"the mask {path} is {w}×{h} px, the picture {width}×{height}", "give one of its size")
+        return valid
 
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
@@ -206,7 +222,7 @@ class _Batch:
         raise PictureError(f"{task.target} {cause} since the run began", "give another OUT, or use --overwrite")
 
     def _scored(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
-        return scored(outcome, self.files, lambda: result.pixels)
+        return scored(outcome, self.files, lambda: images.in_srgb(read.picture.with_pixels(result.pixels)))
 
     def _mapped(self, outcome: Outcome, result: engine.Result, read: _Read) -> Outcome:
         if not (self.files.step_maps and result.grid):
@@ -255,6 +271,11 @@ class _Batch:
                 continue
 
 
+def mask_names(masks: Path, name: str) -> tuple[Path, Path]:
+    """Where the mask of a picture is looked for: under its very name, or as a PNG."""
+    return masks / name, (masks / name).with_suffix(".png")
+
+
 def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray]) -> Outcome:
     """The outcome with its scores against the reference, where that has a picture of its name."""
     if not (files.reference and files.score):
@@ -263,7 +284,7 @@ def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray
     if not partner.exists():
         return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
     clean = images.read(partner, files.read)
-    scores, reasons = files.score(pixels(), clean.pixels)
+    scores, reasons = files.score(pixels(), images.in_srgb(clean))
     notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
     return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
 

@@ -12,6 +12,7 @@ from .bench import bench
 from .denoise import denoise
 from .eval import evaluate
 from .models import models
+from .restore import restore
 from .train import train
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(denoise)
 app.command()(bench)
 app.command(hidden=True)(ablate)
+app.add_typer(restore, name="restore")
 app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")
 app.add_typer(models, name="models")

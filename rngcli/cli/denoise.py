@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, Any
 
 import typer
 
-from ..batch.inputs import Naming, Outcome, keep_apart, told
-from ..batch.report import check_report, rows_of, write_report
-from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
-from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
-from ..signals import interruptible
-from . import completion, progress
-from .operands import Operands
+from ..errors import Exit
+from . import completion
+from .asked import Asked
 from .options import (
     DEFAULT_MODEL,
     MOST_STEPS,
@@ -33,13 +27,6 @@ from .options import (
     Seed,
     finite,
 )
-from .stdio import run_piped
-
-if TYPE_CHECKING:
-    from ..batch.run import Batch
-    from ..batch.worker import Score
-    from ..methods.contract import Request
-    from .reporter import Reporter
 
 
 def denoise(
@@ -88,6 +75,14 @@ def denoise(
         ),
     ] = 1.0,
     seed: Seed = 0,
+    sigma: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|S",
+            help="The noise's standard deviation, 0..255, for methods that need it; auto: estimated.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = "auto",
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
     device: Device = "auto",
@@ -169,131 +164,11 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
-    from .reporter import Reporter
-
-    # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
-    warnings.filterwarnings("ignore", module="PIL")
-    with Reporter(json, quiet, log) as tell, tell.failures(), interruptible():
-        operands = Operands(tuple(paths or ()), out, files_from, null)
-        beside = {"--reference": reference, "--report": report, "--step-map": step_map, "--dry-run": dry_run}
-        operands.check([name for name, given in beside.items() if given], json)
-        if report:
-            check_report(report)
-            if log and log.absolute() == report.absolute():
-                raise UsageError("--log and --report are one file", "give each its own")
-        _check_reference(reference)
-        naming = Naming(suffix, _format(format))
-
-        with progress.waiting("loading …", quiet):
-            from ..batch.run import Batch, BatchOptions
-            from ..batch.worker import FileOptions
-            from ..device import heed_cpu_quota
-
-        heed_cpu_quota()
-        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
-        read = ReadOptions(max_pixels, raw_bright, _raw_space(raw_space), to_dng, keep_hot_pixels)
-        write = WriteOptions(quality, strip_metadata)
-        files = FileOptions(read, write, fail_fast=fail_fast, reference=reference, step_maps=step_map)
-        request = _request(max_steps, steps, detail, seed)
-        options = BatchOptions(
-            request, model, device, precision, batch_size or None, naming.format, files, overwrite, method
-        )
-        if operands.piped:
-            raise typer.Exit(run_piped(operands, options, tell))
-        inputs = operands.plan(naming, step_map)
-        if step_map:
-            keep_apart(inputs.tasks, step_map)
-        batch = Batch(inputs, options)
-        raise typer.Exit(_say_what_would_be_done(batch, tell) if dry_run else _run(batch, report, tell))
+    raise typer.Exit(process(locals()))
 
 
-def _check_reference(reference: Path | None) -> None:
-    if reference and not reference.is_dir():
-        raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
+def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
+    """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
+    from .processing import process  # late: help needs no codec
 
-
-def _format(name: str | None) -> Format | None:
-    meant = format_named(name)
-    if meant is None or meant in get_args(Format):
-        return meant  # type: ignore[return-value]
-    raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
-
-
-def _raw_space(name: str) -> RawSpace:
-    if name in get_args(RawSpace):
-        return name  # type: ignore[return-value]
-    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
-
-
-def _request(max_steps: int, steps: str, detail: float, seed: int) -> Request:
-    from ..methods.contract import Request
-
-    if steps == "auto":
-        return Request(max_steps, None, detail, seed)
-    if not steps.isdecimal() or int(steps) > MOST_STEPS:
-        raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
-    return Request(max_steps, int(steps), detail, seed)
-
-
-def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
-    for task in batch.todo:
-        tell.say(f"{task.source} -> {task.target}")
-    for outcome in batch.refused:
-        tell.say(f"refused: {outcome.task.name}: {outcome.error}")
-    refused = f", {len(batch.refused)} refused" if batch.refused else ""
-    tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
-    if batch.passed_over:
-        tell.say(told(batch.passed_over))
-    return Exit.OK
-
-
-def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
-    """Do it; every outcome is told and reported, also when the run is cut short."""
-    if batch.begins:
-        with progress.waiting("loading the model …", tell.quiet):
-            batch.prepare()
-    outcomes: list[Outcome] = []
-    faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
-    try:
-        for outcome in _outcomes(batch, tell):
-            outcomes.append(outcome)
-            try:
-                tell.outcome(outcome)
-            except EnvironmentFault as fault:
-                faults.append(fault)
-    except PictureError:  # --fail-fast; the summary names it
-        pass
-    except KeyboardInterrupt:
-        done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
-        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
-    finally:
-        outcomes[:] = batch.lost(outcomes)
-        try:
-            if report:
-                write_report(report, rows_of(batch.tasks, outcomes))
-        finally:
-            tell.summary(outcomes, len(batch.tasks), batch.passed_over)
-    if faults:
-        raise faults[0]
-    return Exit.SOME_FAILED if any(outcome.error for outcome in outcomes) else Exit.OK
-
-
-def _outcomes(batch: Batch, tell: Reporter) -> Iterator[Outcome]:
-    """All of a batch: what is refused, what was done before, and what is done now."""
-    yield from batch.refused
-    score = _judge(tell) if batch.options.files.reference else None
-    yield from batch.before(score)
-    if batch.begins:
-        calls = 2 if batch.options.request.generates else 1
-        with tell.progress(len(batch.todo), calls) as watch, closing(batch.run(watch, score)) as outcomes:
-            yield from outcomes
-
-
-def _judge(tell: Reporter) -> Score:
-    """PSNR [dB], SSIM, and LPIPS where its weights are at hand."""
-    from ..metrics.suite import Judge, Options
-
-    judge = Judge(Options(usual=("psnr", "ssim", "lpips")))
-    for note in judge.notes:
-        tell.say(note)
-    return judge.score
+    return process(given, asked)

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import Exit, Interrupted, UsageError
 from ..signals import interruptible
-from . import completion, progress
+from . import completion
 from .options import DEFAULT_MODEL, MOST_STEPS, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
 from .streams import data_output, words_output
 
@@ -186,6 +186,7 @@ def fit_niqe(
     """Fit the natural-scene model that NIQE measures against."""
     from ..batch.ownership import check_place
     from ..evaluation.outputs import fit_scene_model
+    from . import progress
 
     check_place(out, "the model")
     used, count, problems = fit_scene_model(folder, out)
@@ -248,6 +249,7 @@ def _numbers(option: str, text: str, kind: type) -> tuple:
 def _progress(total: int, quiet: bool) -> Iterator[Callable[[Row], None]]:
     """A bar on a terminal, else a line a row."""
     from ..batch.report import as_line
+    from . import progress
 
     with progress.bar(total, "measuring", "rows", quiet) as bar:
         seen = iter(range(1, total + 1))
@@ -281,6 +283,7 @@ def _tell(report: Report, json: bool) -> None:
 
 def _settle(report: Report) -> Exit:
     from ..batch.report import as_line
+    from . import progress
 
     for problem in report.problems:
         progress.write(f"failed: {as_line(problem)}")

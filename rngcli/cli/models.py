@@ -30,6 +30,7 @@ def list_models() -> None:
 @models.command()
 def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     """Methods, networks and provenance of a model, as JSON; the first method is the one that `rng denoise` takes."""
+    from ..methods import methods_of
     from ..models.bundle import kind_of, load, spec_of
 
     bundle = load(name)
@@ -43,7 +44,7 @@ def show(name: ModelArgument = DEFAULT_MODEL) -> None:
     }
     methods = {
         key: {"kind": method.kind, "networks": dict(method.networks), **method.settings}
-        for key, method in bundle.methods.items()
+        for key, method in methods_of(bundle).items()
     }
     facts = {"file": str(bundle.path), "sha256": bundle.hash, "methods": methods, "networks": networks}
     typer.echo(json.dumps(facts | {"provenance": dict(bundle.provenance)}, indent=2))
@@ -59,7 +60,7 @@ def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
     bundle = load(name)
     path = bundle.path or Path(name)
     found, published = file_hash(path), path.with_suffix(".sha256")
-    if published.is_file() and published.read_text().split()[0] != found:
+    if published.is_file() and published.read_bytes().split()[:1] != [found.encode()]:
         raise ModelError(f"{path} is not what was published (SHA-256 {found[:12]} …)", "install it again")
     for method in bundle.methods:
         _run_one_tile(Pipeline(bundle, "cpu", method=method))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from threading import RLock
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
 T = TypeVar("T")
+tqdm.set_lock(RLock())  # threads share bars here, processes do not: tqdm's own lock would ask the system for more
 MINUTE = 60.0  # [s] between two lines where there is no bar
 
 
@@ -131,7 +133,7 @@ class _Lines:
         if self.silent:
             return
         if not done:
-            write(f"{self.doing} {total} {self.unit}")
+            write(f"{self.doing} {total} {self.unit.removesuffix('s') if total == 1 else self.unit}")
             return
         took = now - self._begun
         left = tqdm.format_interval(max(0.0, took / done * (total - done)))

@@ -106,11 +106,11 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
-    from ..data.training_data import TrainingData
-    from ..training.recipe import Recipe
-    from ..training.spec import TrainSpec
-
     with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
         source = TrainingData(data, crop, batch, pairs, pairs_share)
         Recipe(run, device, size, seed, origin, host).reconstruct(source, spec, loss)
@@ -141,11 +141,11 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
-    from ..data.training_data import TrainingData
-    from ..training.recipe import Recipe
-    from ..training.spec import TrainSpec
-
     with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
         source = TrainingData(data, crop, batch, pairs, pairs_share)
         recipe = Recipe(run, device, size, seed, origin, host)
@@ -169,19 +169,20 @@ def controller(
     debug: Debug = False,
 ) -> None:
     """Stage 3: search the schedule by LPIPS, label patches with their best budget, learn to choose it."""
-    from ..data.training_data import TrainingData
-    from ..training.labels import PATCH
-    from ..training.recipe import Recipe
-    from ..training.spec import TrainSpec
-
     with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.labels import PATCH
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
         spec, source = TrainSpec(steps, minutes, lr), TrainingData(data, PATCH, batch)
         Recipe(run, device, seed=seed, host=host).controller(source, spec, sees, patches, lpips_weights)
 
 
 def _hosted(quiet: bool) -> AbstractContextManager[Host]:
     """What is refused within is said once, by the first of several ranks."""
-    from ..training.host import hosted
-    from .progress import Narrator
+    from .progress import Narrator, waiting
 
+    with waiting("loading …", quiet):
+        from ..training.host import hosted  # torch, which takes seconds
     return hosted(Narrator(quiet))

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from .grain import (
+from .grain import (  # fmt: skip
     BandsSpec,
     CoarseSpec,
     FilmSpec,
@@ -19,7 +19,7 @@ from .grain import (
     add_coarse_noise,
     add_film_grain,
     compress,
-)  # fmt: skip
+)
 from .jpeg_sim import ycc
 from .random_fields import chosen, gaussian_blur, normal, uniform
 from .sensors import CameraSpec, SensorSpec, add_camera_noise, expose

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import NoInputError, PictureError, UsageError
-from ..images import FORMAT_OF_SUFFIX, read
+from ..images import FORMAT_OF_SUFFIX, in_srgb, read
 from ..images.walk import walk
 from .benchmark import Benchmark, Pair, awgn
 from .protocols import ALIKE, PROTOCOLS, check_noises, degraded, eight_bits
@@ -122,7 +122,7 @@ def matched(noisy: Path, clean: Path) -> tuple[dict[str, tuple[Path, Path]], lis
 
 def _pixels(path: Path) -> np.ndarray:
     try:
-        return read(path).pixels
+        return in_srgb(read(path))
     except PictureError as error:
         raise PictureError(f"{path}: {error.cause}", error.remedy) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NoInputError, PictureError
-from ..images import read
+from ..images import in_srgb, read
 
 # Formats whose pixels Pillow and `images.read` give alike in size: not those that turn them while they decode.
 AS_STORED = {"AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
@@ -33,7 +34,7 @@ def untracked(work: Iterable[Any], doing: str, total: int, unit: str) -> Iterabl
 def is_held_out(source: Source) -> bool:
     """Whether it belongs to the validation slice; depends on the clean picture's name alone, never on the folder."""
     name = _files(source)[-1].name
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % HELD_OUT == 0
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % HELD_OUT == 0
 
 
 def large_enough(sources: Sequence[Source], crop: int) -> dict[Source, tuple[int, int]]:
@@ -151,7 +152,7 @@ def _decode(source: Source) -> np.ndarray:
 def _bytes_of(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, sRGB, not turned by the orientation tag: crops are turned anyway."""
     try:
-        pixels = read(path).pixels * 255
+        pixels = in_srgb(read(path)) * 255
     except PictureError as error:
         raise PictureError(f"{path} cannot be decoded ({error.cause})", "leave it out") from error
     return np.rint(pixels, out=pixels).astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Protocol:
 
 def degraded(noise: str, pixels: Array, key: str) -> tuple[Array, Array]:
     """(noisy, truth) by one of `PROTOCOLS`, float32; a picture's noise hangs on its name alone, whatever its set."""
-    rng = Draw(zlib.crc32(Path(key).stem.encode()))
+    rng = Draw(zlib.crc32(os.fsencode(Path(key).stem)))
     noisy, truth = PROTOCOLS[noise].make(pixels.astype(np.float64), rng)
     return noisy.astype(np.float32), truth.astype(np.float32)
 

@@ -15,7 +15,7 @@ from ..errors import EnvironmentFault
 from ..images import write_bytes
 from .plan import EvaluationPlan
 from .report import Picture, Row
-from .report.model import row_as_dict, row_from
+from .report.record import row_as_dict, row_from
 
 
 class RowJournal:

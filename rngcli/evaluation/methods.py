@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import UsageError
 from ..inference.engine import Job, Result, denoise
 from ..inference.pipeline import Pipeline
+from ..methods import methods_of
 from ..methods.contract import Request
 from . import baselines
 
@@ -67,8 +68,8 @@ def methods(names: Sequence[str], sweep: Sweep, pipeline: Callable[[], Pipeline]
 
 def _method(pipeline: Pipeline, name: str) -> Pipeline:
     """A method of the model by its name."""
-    if name not in pipeline.bundle.methods:
-        raise _unknown(name, *pipeline.bundle.methods)
+    if name not in (held := methods_of(pipeline.bundle)):
+        raise _unknown(name, *held)
     return pipeline if name == pipeline.name else pipeline.with_method(name)
 
 

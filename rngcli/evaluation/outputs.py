@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import __version__
 from ..data import Benchmark, clean_folder, write_submission
 from ..errors import PictureError, UsageError
-from ..images import read
+from ..images import in_srgb, read
 from ..inference.engine import Result
 from ..metrics.niqe import fit
 from .report import Report
@@ -54,7 +54,7 @@ def fit_scene_model(folder: Path, out: Path) -> tuple[int, int, list[str]]:
     def pictures() -> Iterator[Tensor]:
         for path in files:
             try:
-                pixels = read(path).pixels
+                pixels = in_srgb(read(path))
             except PictureError as error:
                 problems.append(f"{path}: {error}")
                 continue

@@ -1,6 +1,7 @@
 """What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
 
 from rngcli.atomic import PART_PREFIX, PART_SUFFIX
+from rngcli.images.colour import in_srgb
 from rngcli.images.files import (
     FORMAT_OF_SUFFIX,
     RAW_SUFFIXES,
@@ -17,11 +18,11 @@ from rngcli.images.files import (
     write_new,
 )
 from rngcli.images.fitting import losses
+from rngcli.images.image import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 from rngcli.images.metadata import Metadata
-from rngcli.images.model import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
     "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
-    "format_named", "losses", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
+    "format_named", "in_srgb", "losses", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip

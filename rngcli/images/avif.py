@@ -14,8 +14,7 @@ from PIL import AvifImagePlugin
 from rngcli.images import webp
 from rngcli.images.boxes import contents, exchanged, numbers_of, properties, regrafted
 from rngcli.images.exif import bare
-from rngcli.images.metadata import Metadata, oriented
-from rngcli.images.model import (
+from rngcli.images.image import (
     Depth,
     Encoding,
     Image,
@@ -26,6 +25,7 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.metadata import Metadata, oriented
 
 _DEEP, _TWELVE, _GREY = 0x40, 0x20, 0x10  # flags of an av1C box
 _SRGB_CODES = b"\x01\x0d"

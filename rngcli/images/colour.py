@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.model import Format, Image
+from rngcli.images.image import Format, Image
 from rngcli.images.profiles import icc_profile
 from rngcli.images.spaces import SRGB_CODES, SRGB_CURVE, Curve, Space, space_of
 from rngcli.images.tone import LINEAR, ToneMap
@@ -89,12 +89,22 @@ def to_stored(image: Image) -> np.ndarray:
     return image.pixels if tone == ToneMap() else _banded(image.pixels, tone.decode)
 
 
+def in_srgb(image: Image) -> np.ndarray:
+    """What people see of a picture, (H, W, 3) float32 in [0, 1]: sRGB, to which pictures of other spaces compare."""
+    space, _ = space_of(image.metadata, image.grey)
+    tone = image.tone or _by_profile(space)
+    if space is None:
+        return image.pixels if tone == ToneMap() else _banded(to_stored(image), tone.coded).clip(0, 1)
+    units = np.array(tone.units)[:, None]
+    return _banded(to_stored(image), lambda band: space.to_srgb(band / units)).clip(0, 1)
+
+
 def expressible(image: Image, format: Format) -> Image:
     """The picture with colours and range that `format` can say; PictureError where they are not known.
 
     Codes become a profile. Floats of any range become [0, 1], tone-mapped where they hold highlights.
     """
-    if image.depth == 32 and format not in ("tiff", "jxl") and image.tone:
+    if image.depth == 32 and format not in ("tiff", image.format) and image.tone:
         image = _in_range(image, image.tone, format)
     coded = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
     space, _ = space_of(image.metadata, image.grey)

@@ -16,8 +16,8 @@ from rngcli.images import avif, dng, heic, ifd, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
+from rngcli.images.image import Format, Image, ReadOptions, WriteOptions
 from rngcli.images.metadata import density
-from rngcli.images.model import Format, Image, ReadOptions, WriteOptions
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",

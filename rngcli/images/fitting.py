@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from rngcli.images.colour import expressible, to_stored
+from rngcli.images.image import Format, Image, WriteOptions, alpha_samples, straight, turned
 from rngcli.images.jpeg_segments import ROOM
 from rngcli.images.metadata import shortened, stripped, truthful, upright, with_density
-from rngcli.images.model import Format, Image, WriteOptions, alpha_samples, straight, turned
 from rngcli.images.words import COMMENT, Words, with_words, words_of_iptc, words_of_png
 from rngcli.images.xmp import joined
 

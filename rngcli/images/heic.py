@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from rngcli.errors import PictureError
-from rngcli.images.metadata import Metadata, aspect_of, upright
-from rngcli.images.model import (
+from rngcli.images.image import (
     Depth,
     Encoding,
     Image,
@@ -22,6 +21,7 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.metadata import Metadata, aspect_of, upright
 from rngcli.images.xmp import without_companions
 
 _PREFIX = b"Exif\0\0"

@@ -18,6 +18,7 @@ from PIL import ImageFile, JpegImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd
+from rngcli.images.image import Depth, Encoding, Image, ReadOptions, WriteOptions, check_size, from_samples, to_samples
 from rngcli.images.jpeg_segments import (
     APP1,
     APP2,
@@ -33,7 +34,6 @@ from rngcli.images.jpeg_segments import (
     segments,
 )
 from rngcli.images.metadata import Metadata, aspect_of, density, joined_resources, sane_density, split_resources
-from rngcli.images.model import Depth, Encoding, Image, ReadOptions, WriteOptions, check_size, from_samples, to_samples
 from rngcli.images.xmp import MORE_MARK, in_pieces, without_companions
 
 _EXIF, _XMP, _ICC, _IRB = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0"

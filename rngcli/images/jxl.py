@@ -16,9 +16,7 @@ from rngcli.errors import PictureError
 from rngcli.images.boxes import box, boxes
 from rngcli.images.chromaticity import BT709, BT709_CURVE, BT2020, D65, P3, corners_of, icc_of, to_srgb
 from rngcli.images.exif import bare
-from rngcli.images.jxl_header import HLG, PQ, SRGB, Colours, read_header, write_header
-from rngcli.images.metadata import Metadata, upright
-from rngcli.images.model import (
+from rngcli.images.image import (
     Encoding,
     Image,
     ReadOptions,
@@ -29,6 +27,8 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.jxl_header import HLG, PQ, SRGB, Colours, read_header, write_header
+from rngcli.images.metadata import Metadata, upright
 from rngcli.images.spaces import SRGB_CURVE, Curve, space_of
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"

@@ -1,7 +1,7 @@
 """A process of its own around LibRaw: a raw file on stdin, one line of JSON and the developed picture on stdout.
 
 LibRaw is native code that meets hostile files; if it dies or hangs, it must not take a batch of ten thousand with it.
-Run by `raw`, as `python -m rngcli.images.libraw REQUEST`, a `Request` as JSON.
+Run by `raw`, as `python -m rngcli.images.libraw OPTIONS`, a `DevelopOptions` as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import rawpy
 
-from rngcli.images.mosaic import noise_level, replace_hot_pixels
+from rngcli.images.mosaic import mosaic_noise, replace_hot_pixels
 
 _WIDEST = 65535
 _LEAST_HOT = 1 / 500  # of full scale
@@ -33,7 +33,7 @@ _SPACES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class DevelopOptions:
     """What is wanted of a raw file; the fields are those of `ReadOptions`."""
 
     max_pixels: int
@@ -43,27 +43,27 @@ class Request:
     keep_hot_pixels: bool = False
 
 
-def develop(data: bytes, request: Request) -> tuple[dict[str, Any], np.ndarray | None]:
+def develop(data: bytes, options: DevelopOptions) -> tuple[dict[str, Any], np.ndarray | None]:
     """What LibRaw says of a raw file, and its picture, (H, W, 3 or 1) uint16; None where it has too many pixels."""
     with rawpy.imread(io.BytesIO(data)) as raw:
         said: dict[str, Any] = {"width": raw.sizes.iwidth, "height": raw.sizes.iheight}
-        if said["width"] * said["height"] > request.max_pixels:
+        if said["width"] * said["height"] > options.max_pixels:
             return said, None
         said |= {"exposure": _exposure(raw), "thumbnail": _thumbnail(raw).hex(), "hot": 0}
-        if not request.keep_hot_pixels and _is_bayer(raw):
+        if not options.keep_hot_pixels and _is_bayer(raw):
             least = round(_LEAST_HOT * (_white_level(raw) or raw.white_level))
             said["hot"] = replace_hot_pixels(raw.raw_image_visible, max(1, least))
         flip = raw.sizes.flip  # forgotten when it is developed
-        pixels = _linear(raw, data, said) if request.linear else _upright(_finished(raw, request), flip)
+        pixels = _linear(raw, data, said) if options.linear else _upright(_finished(raw, options), flip)
         return said | {"height": pixels.shape[0], "width": pixels.shape[1], "channels": pixels.shape[2]}, pixels
 
 
-def _finished(raw: Any, request: Request) -> np.ndarray:
+def _finished(raw: Any, options: DevelopOptions) -> np.ndarray:
     """Camera white balance; no automatic exposure unless `bright`, so that the frames of a series stay comparable."""
-    space, gamma = _SPACES[request.space]
+    space, gamma = _SPACES[options.space]
     balance: dict[str, Any] = {"user_wb": [1.0] * 4} if raw.num_colors == 1 else {"use_camera_wb": True}
     pixels = raw.postprocess(
-        no_auto_bright=not request.bright,
+        no_auto_bright=not options.bright,
         adjust_maximum_thr=0.0,
         output_bps=16,
         output_color=space,
@@ -110,7 +110,7 @@ def _linear(raw: Any, data: bytes, said: dict[str, Any]) -> np.ndarray:
     said["matrix"] = raw.rgb_xyz_matrix[:3].tolist()
     if _is_mosaic(raw) and raw.num_colors == 3:
         raw.raw_image_visible[:] = np.rint(light)
-        pixels = _demosaiced(raw, noisy=_is_bayer(raw) and noise_level(balanced) > _NOISY)
+        pixels = _demosaiced(raw, noisy=_is_bayer(raw) and mosaic_noise(balanced) > _NOISY)
     else:
         pixels = np.rint(light).astype(np.uint16).reshape(*light.shape[:2], -1)
     said["crop"] = _crop(raw, pixels)
@@ -199,7 +199,7 @@ def _thumbnail(raw: Any) -> bytes:
 def main() -> None:
     """Develop stdin to stdout; what LibRaw refuses is told in the line, as `error`."""
     try:
-        said, pixels = develop(sys.stdin.buffer.read(), Request(**json.loads(sys.argv[1])))
+        said, pixels = develop(sys.stdin.buffer.read(), DevelopOptions(**json.loads(sys.argv[1])))
     except (rawpy.LibRawError, MemoryError, ValueError) as error:
         message = error.args[0] if error.args else type(error).__name__
         said, pixels = {"error": message.decode() if isinstance(message, bytes) else str(message)}, None

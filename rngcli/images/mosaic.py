@@ -38,7 +38,7 @@ def replace_hot_pixels(mosaic: np.ndarray, least: int) -> int:
     return int(alone.sum())
 
 
-def noise_level(light: np.ndarray) -> float:
+def mosaic_noise(light: np.ndarray) -> float:
     """The noise of a 2×2 mosaic, (H, W) in [0, 1] and beyond, as sRGB's curve shows it: a standard deviation.
 
     Of second differences along rows, the median over small blocks of each one's own median: most blocks have no edges.

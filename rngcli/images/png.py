@@ -17,8 +17,7 @@ from PIL import PngImagePlugin
 from rngcli.errors import PictureError
 from rngcli.images.chromaticity import icc_of_png
 from rngcli.images.exif import bare as bare_exif
-from rngcli.images.metadata import Metadata, aspect_of, sane_density
-from rngcli.images.model import (
+from rngcli.images.image import (
     Depth,
     Image,
     ReadOptions,
@@ -28,6 +27,7 @@ from rngcli.images.model import (
     from_samples,
     to_samples,
 )
+from rngcli.images.metadata import Metadata, aspect_of, sane_density
 from rngcli.images.raw_profiles import with_raw_profiles
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -16,8 +16,7 @@ from rngcli.errors import PictureError
 from rngcli.images import ifd, segments
 from rngcli.images.chromaticity import icc_of_tiff
 from rngcli.images.ifd import Directory
-from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, aspect_of, density, split_resources
-from rngcli.images.model import (
+from rngcli.images.image import (
     Depth,
     Encoding,
     Image,
@@ -29,6 +28,7 @@ from rngcli.images.model import (
     stretched,
     to_samples,
 )
+from rngcli.images.metadata import DENSITY_UNIT, X_DENSITY, Y_DENSITY, Metadata, aspect_of, density, split_resources
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

@@ -10,8 +10,7 @@ from PIL import ImageFile, WebPImagePlugin
 
 from rngcli.errors import PictureError
 from rngcli.images.exif import bare
-from rngcli.images.metadata import Metadata
-from rngcli.images.model import (
+from rngcli.images.image import (
     Encoding,
     Format,
     Image,
@@ -22,6 +21,7 @@ from rngcli.images.model import (
     from_samples,
     to_samples,
 )
+from rngcli.images.metadata import Metadata
 
 _NEW_QUALITY = 92
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import PictureError
 from ..methods.contract import Frame, Request
+from .noise_level import noise_level
 from .pipeline import Crop, Pipeline
 from .scheduler import Scheduler, TileState
 from .tiling import Canvas, Grid
@@ -19,7 +21,7 @@ from .tiling import Canvas, Grid
 class Job:
     """A picture to restore: `key` is the caller's; pixels (H, W, 3) float32 in [0, 1].
 
-    Where some pixels are holes, valid (H, W) bool is false there; sigma: σ_n on the [0, 1] scale, where it is known.
+    Where some pixels are holes, valid (H, W) bool is false there; sigma: σ_n on the [0, 1] scale, NaN: to be estimated.
     """
 
     key: str
@@ -102,6 +104,8 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
     drawn = 0
     while True:
         while scheduler.hungry and (job := next(jobs, None)) is not None:
+            if "sigma" in pipeline.method.understands:
+                job = _with_noise_level(job, request)
             pictures[drawn] = _Picture.of(job, pipeline.frame)
             scheduler.add(_tiles(drawn, pictures[drawn].grid))
             drawn += 1
@@ -118,6 +122,13 @@ def _run(jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Cal
             if tile.image in pictures:
                 pixels = pipeline.finish(tile, request.detail, pictures[tile.image].canvas.grid)
                 yield from _collect(tile, pictures, pixels, pipeline.start_of(tile))
+
+
+def _with_noise_level(job: Job, request: Request) -> Job:
+    """The job with σ_n as it was asked for, as the caller knows it, or estimated over the whole picture."""
+    if request.sigma is not None:
+        return replace(job, sigma=request.sigma)
+    return replace(job, sigma=noise_level(job.pixels, job.valid)) if math.isnan(job.sigma) else job
 
 
 def _tiles(number: int, grid: Grid) -> list[TileState]:

@@ -157,7 +157,7 @@ def load(name_or_path: str | Path = DEFAULT) -> Bundle:
             return _assemble(file, path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is no readable model file ({error})", "fetch or train it again") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} has a damaged header ({error})", "fetch or train it again") from error
 
 
@@ -254,12 +254,12 @@ def from_authors(path: Path) -> NAFNet:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no exception of its own
         raise ModelError(f"{path} is no PyTorch file of plain weights", "give the authors' NAFNet-*.pth") from error
-    weights = content.get("params_ema", content.get("params", content))
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
     try:
+        weights = content.get("params_ema", content.get("params", content))
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
         net = NAFNet(_spec_of(weights))
         net.load_state_dict(weights, strict=True)
-    except (KeyError, RuntimeError, AttributeError) as error:
+    except (KeyError, RuntimeError, AttributeError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{path} holds no NAFNet ({str(error).splitlines()[0]})", "give NAFNet-*.pth") from error
     return net.eval().requires_grad_(False)
 

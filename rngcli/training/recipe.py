@@ -29,7 +29,7 @@ from .sampler import Sampler
 from .schedule_choice import ScheduleChoice
 from .spec import TrainSpec
 from .stage import Stage
-from .stages.controller import Control, controller_that_sees, ladder
+from .stages.control import Control, controller_that_sees, ladder
 from .stages.generate import ERROR_ALONE, WITH_PERCEPTUAL, Generate
 from .stages.reconstruct import Reconstruct
 from .trainer import Trainer

@@ -19,7 +19,7 @@ from .agreement import with_agreement
 from .host import Listener
 from .sampler import Sampler
 from .schedule_search import MOST_TRIALS, Pairs, gains_of_choices, ranked, ranked_gains, search_schedule
-from .stages.controller import as_found
+from .stages.control import as_found
 
 Choice = TypeVar("Choice")
 CHECKED = 5  # of the best choices, for tile borders: each takes a minute

@@ -137,8 +137,8 @@ class Trainer:
         """The gradients of the step's batches, averaged over the ranks; returns the mean loss of all."""
         total = 0.0
         for batch in range(self.spec.accumulate):
-            last = batch == self.spec.accumulate - 1
-            with self.ranks.together() if last else self.ranks.alone(self._parallel):
+            last = batch == self.spec.accumulate - 1  # whose backward pass averages what all have added up
+            with self.ranks.together(), nullcontext() if last else self.ranks.alone(self._parallel):
                 total += self._backward_of(batch)
         return self.ranks.mean(total)  # so a rank whose loss is no number stops them all
 

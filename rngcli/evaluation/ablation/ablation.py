@@ -14,7 +14,7 @@ from ...metrics.lpips import LPIPS
 from ...models.bundle import Bundle, file_hash
 from ...training.host import Host
 from ...training.sampler import Sampler
-from ...training.stages.controller import ladder
+from ...training.stages.control import ladder
 from .ledger import Ledger, RowResult
 from .patch_scores import PatchSet, score
 from .rows import FULL, PARTS, Linear, Part, TableRow

@@ -23,7 +23,7 @@ from ...training.recipe import SIZES, label
 from ...training.sampler import Sampler
 from ...training.spec import TrainSpec
 from ...training.stage import Stage
-from ...training.stages.controller import Control
+from ...training.stages.control import Control
 from ...training.stages.generate import Generate
 from ...training.stages.reconstruct import Reconstruct
 from ...training.trainer import Trainer

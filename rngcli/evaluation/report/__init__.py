@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...images import write_bytes
-from .model import Case, Estimate, Metric, Picture, Report, Row, Summary, bootstrap, summarise
 from .page import html
+from .record import Case, Estimate, Metric, Picture, Report, Row, Summary, bootstrap, summarise
 from .tables import as_csv, as_json, as_markdown, read, terminal
 
 FORMS: dict[str, Callable[[Report], str]] = {".json": as_json, ".csv": as_csv, ".md": as_markdown, ".html": html}

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ...errors import UsageError
 from ..paired import PairedDifference
-from .model import Metric, Report, Row
+from .record import Metric, Report, Row
 from .tables import shown
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 
-from .model import Report
+from .record import Report
 from .tables import as_dict
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from ...batch.report import json_number
 from ...errors import NoInputError
 from ..paired import PairedDifference
-from .model import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
+from .record import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
 
 FORMAT = "rng-report-1"
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ..device import find_device, find_precision
+from ..diffusion.operators import Operator
 from ..errors import EnvironmentFault, PictureError
-from ..images import read
+from ..images import in_srgb, read
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
@@ -43,6 +44,8 @@ class BatchOptions:
     files: worker.FileOptions = field(default_factory=worker.FileOptions)
     overwrite: bool = False
     method: str | None = None  # one of the model's, None for its first
+    operator: Operator | None = None  # what but noise happened to the pictures
+    recipe: str = ""  # tells apart operators and masks, where there are any
 
     @cached_property
     def digest(self) -> str:
@@ -56,6 +59,8 @@ class BatchOptions:
         return digest({
             "model": file_hash(resolve(self.model)),
             **({"method": self.method} if self.method else {}),
+            **({"recipe": self.recipe} if self.recipe else {}),
+            **({"sigma": request.sigma} if request.sigma is not None else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
@@ -69,7 +74,7 @@ class BatchOptions:
 
     def pipeline(self) -> Pipeline:
         """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method)
+        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -162,7 +167,7 @@ class Batch:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = worker.scored(outcome, files, lambda: read(target, files.read).pixels)
+            outcome = worker.scored(outcome, files, lambda: in_srgb(read(target, files.read)))
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:

@@ -1,0 +1,153 @@
+"""`rng restore deblur|upscale|inpaint IN OUT`: what more than noise has happened to pictures, by DiffPIR."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .asked import Asked
+from .denoise import denoise, process
+from .options import PROCESS
+
+restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", no_args_is_help=True)
+
+# What a command of this group decides itself.
+_DECIDED = {"detail": 1.0, "method": "diffpir"}
+
+Kernel = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|gaussian:S|motion:L,A",
+        help="The blur: a picture of it, a Gaussian of S px, or a line of L px at A degrees.",
+        rich_help_panel=PROCESS,
+    ),
+]
+
+
+def _like_denoise(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """The command with all options of `denoise` after its own, some with other `defaults`; it returns its exit code."""
+
+    def wrapped(command: Callable[..., Any]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind != p.VAR_KEYWORD]
+        theirs = inspect.signature(denoise, eval_str=True).parameters.values()
+        shared = [p.replace(default=defaults.get(p.name, p.default)) for p in theirs if p.name not in _DECIDED]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            raise typer.Exit(command(**_DECIDED | given))
+
+        options = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in options}
+        return run
+
+    return wrapped
+
+
+@restore.command()
+@_like_denoise()
+def deblur(kernel: Kernel, **given: Any) -> Any:
+    """Undo a blur that is known, and the noise.
+
+    Example: rng restore deblur photos/ sharp/ --kernel gaussian:1.6
+
+    The kernel reaches 60 px at most. --sigma 0 means: no noise but the rounding of 8 bits.
+    """
+
+    def asked() -> Asked:
+        from ..diffusion.operators import Blur
+
+        found = _kernel(kernel)
+        return Asked(Blur(found), f"deblur {_digest(found)}")
+
+    return process(given, asked)
+
+
+@restore.command()
+@_like_denoise()
+def upscale(
+    scale: Annotated[
+        int, typer.Option(metavar="2|3|4", min=2, max=4, help="Along each side.", rich_help_panel=PROCESS)
+    ],
+    kernel: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|FILE|gaussian:S|motion:L,A",
+            help="The blur before pixels were left out, in px of the large picture; auto: gaussian:SCALE/2.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = "auto",
+    **given: Any,
+) -> Any:
+    """Make pictures twice, three or four times as large, and take away their noise.
+
+    Example: rng restore upscale photos/ large/ --scale 2
+
+    Pixel i of a picture is taken to lie at pixel SCALE·i of the large one.
+    """
+
+    def asked() -> Asked:
+        from ..diffusion.operators import Decimate
+
+        found = _kernel(f"gaussian:{scale / 2}" if kernel == "auto" else kernel)
+        return Asked(Decimate(found, scale), f"upscale {scale} {_digest(found)}")
+
+    return process(given, asked)
+
+
+@restore.command()
+@_like_denoise(sigma="0")
+def inpaint(
+    mask: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Masks of the same names (or NAME.png), or one for all: white where pixels are missing.",
+            rich_help_panel=PROCESS,
+        ),
+    ],
+    **given: Any,
+) -> Any:
+    """Fill holes from what is around them; with --sigma 0 all other pixels stay as they are.
+
+    Example: rng restore inpaint photos/ whole/ --mask masks/
+
+    Scratches, dust and missing pixels; large holes are filled smoothly, never with things.
+    """
+
+    def asked() -> Asked:
+        from ..diffusion.operators import Mask
+
+        return Asked(Mask(), f"inpaint {_state(mask)}", mask)
+
+    return process({**given, "mask": mask}, asked)
+
+
+def _kernel(text: str) -> Any:
+    from ..diffusion import kernels
+
+    if not Path(text).is_file():
+        return kernels.named(text)
+    from ..images import read
+
+    return kernels.from_picture(read(Path(text)).pixels)
+
+
+def _digest(kernel: Any) -> str:
+    return hashlib.sha256(kernel.numpy().tobytes()).hexdigest()[:16]
+
+
+def _state(mask: Path) -> str:
+    """Changes with any of the masks."""
+    if not mask.exists():
+        raise UsageError(f"there is no mask {mask}", "give a picture, or a folder of pictures")
+    files = sorted(path for path in (mask.rglob("*") if mask.is_dir() else [mask]) if path.is_file())
+    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
