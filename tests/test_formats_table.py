@@ -1,6 +1,6 @@
 """The table of what each format keeps: made by running pictures through rng, compared with FORMATS.md.
 
-`python -m tests.test_formats_table` writes FORMATS.md anew. Sources are written and outputs read by others: Pillow,
+`python -m tests.test_formats_table` writes FORMATS.md anew, and docs/FORMATS.md with it. Sources are written and outputs read by others: Pillow,
 tifffile, LibRaw, exiftool where it is installed, and for PNGs of 16 bits, which none of them reads whole, by hand.
 """
 
@@ -423,4 +423,7 @@ if __name__ == "__main__":
     before = {entry.split(" | ")[0].removeprefix("| "): entry for entry in DOCUMENT.read_text().splitlines()}
     absent = set() if NEF_FILE.exists() else {NEF}  # whose row stays as it stands
     DOCUMENT.write_text(HEAD + "".join((before[row] if row in absent else line(row)) + "\n" for row in ROWS))
+    from tests import test_formats_page  # whose page has this table
+
+    test_formats_page.PAGE.write_text(test_formats_page.document())
     print(DOCUMENT.read_text())

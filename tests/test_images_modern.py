@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 
@@ -217,3 +218,44 @@ def test_packed_metadata_is_read():
         images.decode(data).metadata.xmp
         == images.decode(images.encode(ramp(8, metadata=Metadata(xmp=XMP)), "jxl")).metadata.xmp
     )
+
+
+def table_profile(matrix: np.ndarray) -> bytes:
+    """A scanner's profile of a table (lut16Type, ICC.1): sRGB's curve, then a cube to XYZ by its corners."""
+    levels = np.linspace(0, 1, 256)
+    light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    curves = np.tile(np.rint(light * 65535), 3)
+    corners = np.array([[r, g, b] for r in (0, 1) for g in (0, 1) for b in (0, 1)]) @ matrix.T
+    cube = np.rint(corners.clip(0) * 32768).ravel()
+    ends = np.tile([0, 65535], 3)
+    numbers = np.concatenate([curves, cube, ends]).astype(">u2").tobytes()
+    unity = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    table = b"mft2\0\0\0\0" + bytes((3, 3, 2, 0)) + unity + struct.pack(">HH", 256, 2) + numbers
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    tags = {b"A2B0": table, b"wtpt": white, b"cprt": b"text\0\0\0\0none\0\0\0\0"}
+    tags[b"desc"] = struct.pack(">4sII", b"desc", 0, 5) + b"test\0" + bytes(78)
+    rows, body, at = b"", b"", 132 + 12 * len(tags)
+    for name, data in tags.items():
+        rows += struct.pack(">4sII", name, at + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4sI4s4s4s", at + len(body), b"lcms", 0x02400000, b"scnr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H4s4s", 2024, 1, 1, 0, 0, 0, b"acsp", b"APPL")
+    head += struct.pack(">IIIQI3iI44x", 0, 0, 0, 0, 0, 63190, 65536, 54061, 0)
+    return head[:128] + struct.pack(">I", len(tags)) + rows + body
+
+
+SRGB_TO_D50 = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_jpeg_xl_gets_the_colours_of_a_profile_of_tables(lossless):
+    swapped = SRGB_TO_D50[:, [1, 0, 2]]  # a space whose red is sRGB's green
+    metadata = Metadata(icc=table_profile(swapped))
+    source = replace(ramp(16), metadata=metadata, encoding=Encoding(lossless=lossless))
+    back = images.decode(images.encode(source, "jxl"))
+    assert not back.metadata.icc
+    assert np.abs(back.pixels - source.pixels[..., [1, 0, 2]]).mean() < 0.003
+    assert "sRGB" in images.losses(source, "jxl")[0]
+    broken = replace(source, metadata=Metadata(icc=metadata.icc[:300]))
+    with pytest.raises(PictureError, match="profile"):
+        images.encode(broken, "jxl")

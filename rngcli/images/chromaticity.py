@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from rngcli.errors import PictureError
 from rngcli.images import ifd
 from rngcli.images.spaces import SRGB_CURVE, Curve, Space
 
@@ -105,6 +106,19 @@ def corners_of(space: Space) -> Corners:
     found = red, green, blue
     known = (corners for corners in (BT709, BT2020, P3) if np.abs(np.subtract(corners, found)).max() < _NEAR)
     return next(known, found)
+
+
+def srgb_by_tables(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """Values (H, W, 3) under a profile of tables as sRGB, by littleCMS at 16 bit; PictureError where it is damaged."""
+    from imagecodecs import CmsError, cms_profile, cms_transform
+
+    samples = np.rint(pixels.clip(0, 1) * 65535).astype(np.uint16)
+    try:
+        seen = cms_transform(samples, icc, cms_profile("srgb"), colorspace="rgb", outcolorspace="rgb")
+    except (CmsError, ValueError):
+        cause = "JPEG XL cannot be told the colour profile of this picture"
+        raise PictureError(cause, "choose TIFF or PNG") from None
+    return seen.astype(np.float32) / np.float32(65535)
 
 
 def to_srgb(corners: Corners) -> np.ndarray:

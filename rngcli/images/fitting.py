@@ -10,6 +10,7 @@ from rngcli.images.colour import expressible, to_stored
 from rngcli.images.image import Format, Image, WriteOptions, alpha_samples, straight, turned
 from rngcli.images.jpeg_segments import ROOM
 from rngcli.images.metadata import shortened, stripped, truthful, upright, with_density
+from rngcli.images.spaces import space_of
 from rngcli.images.words import COMMENT, Words, with_words, words_of_iptc, words_of_png
 from rngcli.images.xmp import joined
 
@@ -45,6 +46,8 @@ def as_held(image: Image, format: Format, options: WriteOptions) -> Image:
     image = replace(image, metadata=truthful(image.metadata, width, height, options.software, room))
     if len(image.metadata.exif) > room:
         image = _with_less_exif(image, room)
+    if format == "jxl" and image.metadata.icc and space_of(image.metadata, image.grey)[1]:
+        image = image.noted("JPEG XL has no place for a colour profile of tables: written as sRGB")
     if image.metadata.aspect and format not in _HOLD_ASPECT:
         image = image.noted(f"{format.upper()} cannot say that its pixels are not square, {_ratio(image)}: left out")
     return image if format == image.format else _translated(image, format)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images.boxes import box, boxes
-from rngcli.images.chromaticity import BT709, BT709_CURVE, BT2020, D65, P3, corners_of, icc_of, to_srgb
+from rngcli.images.chromaticity import BT709, BT709_CURVE, BT2020, D65, P3, corners_of, icc_of, srgb_by_tables, to_srgb
 from rngcli.images.exif import bare
 from rngcli.images.image import (
     Encoding,
@@ -150,7 +150,7 @@ def _labelled(image: Image) -> tuple[Colours, np.ndarray]:
         return Colours(image.grey, D65, {9: BT2020, 12: P3}.get(code[0], BT709), code[1]), image.pixels
     space, unknown = space_of(image.metadata, image.grey)
     if unknown:
-        raise PictureError("JPEG XL cannot be told the colour profile of this picture", "choose TIFF or PNG")
+        return Colours(image.grey), srgb_by_tables(image.pixels, image.metadata.icc)
     if space is None:
         return Colours(image.grey), image.pixels
     curve = space.curves[0]
