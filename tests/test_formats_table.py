@@ -1,8 +1,8 @@
 """The table of what each format keeps: made by running pictures through rng, compared with FORMATS.md.
 
-`python -m tests.test_formats_table` writes FORMATS.md anew, and docs/FORMATS.md with it. Sources are written and outputs
-read by others: Pillow, tifffile, pillow-heif, imagecodecs, LibRaw, exiftool where it is installed, and for PNGs of 16
-bits, which none of them reads whole, by hand.
+`python -m tests.test_formats_table` writes FORMATS.md anew, and docs/FORMATS.md with it. Sources are written and
+outputs read by others: Pillow, tifffile, pillow-heif, imagecodecs, LibRaw, exiftool where it is installed, and for PNGs
+of 16 bits, which none of them reads whole, by hand.
 """
 
 from __future__ import annotations
