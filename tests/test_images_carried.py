@@ -168,6 +168,12 @@ def test_long_xmp_is_split_as_adobe_has_it_and_joined_again():
     assert images.decode(images.encode(image, "jpeg")).metadata.xmp_more == image.metadata.xmp_more
 
 
+def test_long_metadata_of_a_small_noisy_picture():
+    noise = np.random.default_rng(0).random((23, 31, 3), np.float32)
+    data = images.encode(Image(noise, "png", metadata=Metadata(full_exif(65000), long_xmp(150_000))), "jpeg")
+    assert len(images.decode(data).metadata.xmp_more) == 3
+
+
 # Maker notes.
 
 

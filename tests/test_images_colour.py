@@ -13,7 +13,7 @@ from PIL import ImageCms
 
 from rngcli import images
 from rngcli.errors import PictureError
-from rngcli.images import Image, Metadata, tiff
+from rngcli.images import Encoding, Image, Metadata, tiff
 from rngcli.images.spaces import SRGB_CURVE, Curve, space_of
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline, Request
@@ -233,6 +233,8 @@ def test_floats_that_were_integers_are_seen_as_the_same_picture_in_01(unit):
     small = images.decode(images.encode(image, "png"))
     assert small.depth == 16
     assert np.abs(small.pixels - scene).max() < 1e-5
+    lossless = replace(image, encoding=Encoding(lossless=True))
+    assert np.abs(images.decode(images.encode(lossless, "jxl")).pixels - scene).max() < 1e-5
 
 
 def test_light_is_seen_with_its_shadows_lifted_and_tone_mapped_where_highlights_cannot_be_kept():

@@ -197,9 +197,38 @@ def test_only_raws_become_dngs():
 
 
 def test_corrections_that_a_linear_dng_cannot_hold_are_named():
-    image = images.decode(bayer_dng(light(), (51009, "B", 4, bytes(4), True)), LINEAR)
+    image = images.decode(bayer_dng(light(), (51008, "B", 4, bytes(4), True)), LINEAR)
     assert "opcode" in image.notes[0]
+    assert 51008 not in ifd.parse(images.encode(image, "dng")).fields
+
+
+def gain_map(top: int, left: int, pitch: int, gain: float) -> bytes:
+    """An opcode of DNG's list 2: a map of 2×1 gains for one place of a Bayer mosaic."""
+    body = struct.pack(">8I2I4dI2f", top, left, 96, 128, 0, 1, pitch, pitch, 2, 1, 1.0, 1.0, 0.0, 0.0, 1, 1.0, gain)
+    return struct.pack(">4I", 9, 0x01030000, 0, len(body)) + body
+
+
+def test_shading_of_a_mosaics_places_becomes_shading_of_planes():
+    maps = [gain_map(y, x, 2, 1.5 + 2 * y + x) for y in (0, 1) for x in (0, 1)]
+    other = struct.pack(">4I", 5, 0x01030000, 0, 4) + bytes(4)
+    opcodes = struct.pack(">I", 5) + b"".join(maps) + other
+    image = images.decode(bayer_dng(light(), (51009, "B", len(opcodes), opcodes, True)), LINEAR)
+    assert "opcode" in image.notes[0], "of the other one"
+    written = ifd.parse(images.encode(image, "dng")).fields[51009].data
+    assert struct.unpack_from(">I", written) == (3,)
+    size = (len(written) - 4) // 3
+    for plane, gain in enumerate((1.5, 2.5, 4.5)):
+        entry = written[4 + plane * size :][:size]
+        assert struct.unpack_from(">I", entry)[0] == 9
+        assert struct.unpack_from(">8I", entry, 16) == (0, 0, 96, 128, plane, 1, 1, 1)
+        assert struct.unpack_from(">2f", entry[-8:]) == (1.0, gain)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\0\0\0\2" + gain_map(0, 0, 2, 1.5)[:-4], bytes(3)])
+def test_a_damaged_list_of_corrections_is_left_out(damaged):
+    image = images.decode(bayer_dng(light(), (51009, "B", len(damaged) or 1, damaged or b"x", True)), LINEAR)
     assert 51009 not in ifd.parse(images.encode(image, "dng")).fields
+    assert "opcode" in image.notes[0]
 
 
 @pytest.mark.parametrize("named", [False, True])

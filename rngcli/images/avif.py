@@ -30,6 +30,7 @@ from rngcli.images.metadata import Metadata, oriented
 _DEEP, _TWELVE, _GREY = 0x40, 0x20, 0x10  # flags of an av1C box
 _SRGB_CODES = b"\x01\x0d"
 _NEW_QUALITY = 85
+_SPEED = 6  # of 10, as Pillow has it for 8 bit; the encoder's own takes minutes a picture
 
 
 def decode(data: bytes, options: ReadOptions) -> Image:
@@ -104,7 +105,7 @@ def _encoded_deep(samples: np.ndarray, depth: int, metadata: Metadata, quality: 
 
     if samples.ndim == 3 and samples.shape[2] == 4 and samples[..., 3].min() == 2**depth - 1:
         samples = np.ascontiguousarray(samples[..., :3])  # libavif leaves out such alpha
-    deep = bytes(avif_encode(samples, level=quality, bitspersample=depth))
+    deep = bytes(avif_encode(samples, level=quality, bitspersample=depth, speed=_SPEED))
     container = webp.by_pillow(
         np.zeros(samples.shape, np.uint8), metadata, "AVIF", speed=10, quality=0,
         subsampling="4:0:0" if samples.ndim == 2 else "4:4:4",

@@ -104,7 +104,7 @@ def expressible(image: Image, format: Format) -> Image:
 
     Codes become a profile. Floats of any range become [0, 1], tone-mapped where they hold highlights.
     """
-    if image.depth == 32 and format not in ("tiff", "jxl") and image.tone:
+    if image.depth == 32 and format not in ("tiff", image.format) and image.tone:
         image = _in_range(image, image.tone, format)
     coded = next((body for kind, body in image.metadata.colour if kind == b"cICP"), b"")
     space, _ = space_of(image.metadata, image.grey)

@@ -17,11 +17,13 @@ from rngcli.images import ifd
 from rngcli.images.ifd import Directory, Field
 from rngcli.images.image import Image, WriteOptions
 from rngcli.images.metadata import ORIENTATION
+from rngcli.images.opcodes import for_planes
 
 VERSION, LINEAR_RAW = 0xC612, 34892
 _BACKWARD, _MODEL, _MATRIX, _NEUTRAL, _WHITE_XY, _ILLUMINANT = 0xC613, 0xC614, 0xC621, 0xC628, 0xC629, 0xC65A
 _BLACK_LEVEL, _WHITE_LEVEL, _CROP_ORIGIN, _CROP_SIZE = 0xC61A, 0xC61D, 0xC61F, 0xC620
-_PRIVATE, NOTE_SAFETY, _OPCODES = 0xC634, 0xC635, (0xC740, 0xC741)  # of the sensor's samples, before the demosaicing
+_PRIVATE, NOTE_SAFETY = 0xC634, 0xC635
+_OPCODES_1, _OPCODES_2, _PATTERN = 0xC740, 0xC741, 0x828E  # of the sensor's samples: raw, and linear
 MAKER_NOTE, _PHOTOMETRIC = 0x927C, 0x106
 _ORIENTATION_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}  # LibRaw's code
 # Of the camera: its name, matrices, white balance, exposure, and the profile in which it is to be developed.
@@ -55,6 +57,8 @@ def camera_tags(data: bytes, source: Directory, sensor: Directory | None, said: 
         fields |= {_MATRIX: _rationals(order, np.ravel(said["matrix"])), _ILLUMINANT: ifd.short_field(order, 21)}
     if not fields.keys() & {_NEUTRAL, _WHITE_XY}:
         fields[_NEUTRAL] = _rationals(order, 1 / np.array(said["gains"][: said["channels"]]), ifd.RATIONAL)
+    if opcodes := shading(sensor, said)[0]:
+        fields[_OPCODES_2] = Field(ifd.UNDEFINED, len(opcodes), opcodes)
     if _MODEL not in fields:
         fields[_MODEL] = ifd.ascii_field(f"{source.text(0x10F)} {source.text(0x110)}".strip() or "unknown")
     note = source.children.get(ifd.EXIF_POINTER, source).fields.get(MAKER_NOTE)
@@ -68,10 +72,17 @@ def camera_tags(data: bytes, source: Directory, sensor: Directory | None, said: 
     return Directory(order, fields | crop)
 
 
-def uncarried(sensor: Directory | None) -> str:
-    """What of a raw's corrections a linear DNG cannot hold, as a note; '' where there is none."""
-    left = sensor is not None and any(tag in sensor.fields for tag in _OPCODES)
-    return "the corrections of its sensor (opcode lists 1 and 2, such as shading) are not in the DNG" if left else ""
+def shading(sensor: Directory | None, said: dict[str, Any]) -> tuple[bytes, bool]:
+    """Opcode list 2 of a raw for its linear DNG, and whether there are corrections that a DNG of it cannot hold."""
+    left = sensor is not None and _OPCODES_1 in sensor.fields
+    if sensor is None or _OPCODES_2 not in sensor.fields:
+        return b"", left
+    pattern = sensor.fields[_PATTERN].data if _PATTERN in sensor.fields else b""
+    try:
+        opcodes, lost = for_planes(sensor.fields[_OPCODES_2].data, pattern, said["height"], said["width"])
+    except struct.error:
+        return b"", True
+    return opcodes if len(opcodes) > 4 else b"", left or lost > 0
 
 
 def note_may_move(source: Directory) -> bool:

@@ -49,7 +49,8 @@ def overwritten(data: bytes, changes: Mapping[int, Field]) -> bytes:
     order, _, offset = start
     places = _row_places(data, order, offset)
     block = bytearray(_without_thumbnail(data, tree.next))
-    struct.pack_into(order + "I", block, places.stop, 0)
+    end = places[-1] + 12 if places else len(block)
+    block[end : end + 4] = bytes(len(block[end : end + 4]))  # where the directory of the thumbnail lay
     for place in places:
         tag = struct.unpack_from(order + "H", data, place)[0]
         old, new = tree.fields.get(tag), changes.get(tag)

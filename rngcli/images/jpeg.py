@@ -167,16 +167,22 @@ def encode(image: Image, options: WriteOptions) -> bytes:
         "optimize": True,
         "progressive": image.encoding.progressive,
         "dpi": image.metadata.dpi or (0, 0),
-        "extra": _extra(image.metadata),
         **_compression(image, options.quality),
     }
     aspect = None if image.metadata.dpi else image.metadata.aspect
     try:
-        return _shaped(_saved(picture, choices), aspect)
+        data = _saved(picture, choices)
     except OSError:
         # Optimised tables need the whole file in one buffer; Pillow gives a byte a pixel, too little for noise.
         ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 6 * picture.width * picture.height + 2**16)
-        return _shaped(_saved(picture, choices), aspect)
+        data = _saved(picture, choices)
+    return _with_segments(_shaped(data, aspect), _extra(image.metadata))
+
+
+def _with_segments(data: bytes, extra: bytes) -> bytes:
+    """The file with more segments behind its first; Pillow would want room for them and the picture in one buffer."""
+    _, _, at = next(segments(data))
+    return data[:at] + extra + data[at:]
 
 
 def _shaped(data: bytes, aspect: tuple[int, int] | None) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
-from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, uncarried
+from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, shading
 from rngcli.images.ifd import Directory, Field
 from rngcli.images.image import Image, ReadOptions, check_size, from_samples
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
@@ -126,8 +126,9 @@ def _linear(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np
         pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source),
         tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
     )  # fmt: skip
-    left = uncarried(sensor)
-    return image.noted(left) if left else image
+    if shading(sensor, said)[1]:
+        return image.noted("a linear DNG has no place for some corrections of its sensor (opcode lists 1, 2): left out")
+    return image
 
 
 def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryview]:
