@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 COMMANDS = [line.split(" #")[0].strip() for line in re.findall(r"^(?:find .+\| )?rng .+", BLOCKS, re.MULTILINE)]
-QUICK = ("denoise", "models", "eval")  # training and bench prove themselves in tests of their own
+QUICK = ("denoise", "models", "eval")  # training, bench and restore prove themselves in tests of their own
 
 
 def words(command):
@@ -74,7 +74,7 @@ def test_a_command_runs(command, place, monkeypatch):
 
 
 def test_the_examples_show_every_command():
-    assert {words(command)[0] for command in COMMANDS} == {"denoise", "eval", "train", "models", "bench"}
+    assert {words(command)[0] for command in COMMANDS} == {"denoise", "eval", "train", "models", "bench", "restore"}
 
 
 def test_make_knows_its_targets():
