@@ -174,8 +174,10 @@ def test_a_terminal_sees_step_loss_speed_time_left_and_score(follow, monkeypatch
 
     monkeypatch.setattr(progress, "bar", eager)
     shown = follow(Terminal())
-    for part in ("training:  67%|", "4/6 [", "<00:0", " pictures/s, step 2  loss 0.", "psnr_25 "):
+    for part in ("training:  67%|", "4/6 [", "step 2  loss 0.", "psnr_25 "):
         assert part in shown
+    # A busy machine takes more than a second a picture, and tqdm then turns the rate over.
+    assert re.search(r"<\d\d:\d\d, +[\d.]+( pictures/s|s/ ?pictures), step 2", shown)
     assert shown.count("min  loss") == 3, "a line a checkpoint"
 
 
@@ -187,7 +189,7 @@ def test_off_a_terminal_there_is_a_line_a_checkpoint_and_one_a_minute(follow, mo
     again = [line for line in follow(Plain()).splitlines() if line]
     assert "\r" not in "".join(again)
     assert again[1].startswith("training: 4 of 6 pictures, ")
-    assert re.search(r"/s, 00:\d\d left  step 2  loss 0\.\d{4}  psnr_25 ", again[1])
+    assert re.search(r"(/s|s/ ?pictures), \d\d:\d\d left  step 2  loss 0\.\d{4}  psnr_25 ", again[1])
 
 
 def test_work_is_told_of_at_once_and_by_the_minute(capsys, monkeypatch):
