@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -24,6 +25,7 @@ from rngcli.models import bundle as checkpoint
 from rngcli.signals import Interruption
 from rngcli.training import trainer as trainer_module
 from rngcli.training.ema import update_average
+from rngcli.training.stage import Progress
 from rngcli.training.stages.reconstruct import Reconstruct
 from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import GEN, NAF
@@ -127,7 +129,21 @@ def test_quiet_says_nothing_but_failures(train, tmp_path):
     (tmp_path / "reconstruct" / "state.pt").write_bytes(b"cut short")
     done = train(tmp_path, "--steps", "2", "--quiet")
     assert (done.code, len(done.err.splitlines())) == (3, 1)
-    assert "state.pt is no state of this network" in done.err
+    assert "state.pt is damaged" in done.err
+
+
+def test_a_state_that_is_no_table_is_damaged(photographs, tmp_path):
+    batches = Batches(Photographs.load(sorted(photographs.glob("*.png")), 64), 2)
+    trainer = Trainer(Reconstruct(NAF, batches), TrainSpec(steps=1), tmp_path)
+    torch.save([1], trainer.state_file)
+    with pytest.raises(ModelError, match="is damaged: it holds no state; remove it"):
+        trainer.resume()
+
+
+def test_the_log_of_a_perfect_score_is_json(tmp_path):
+    log = tmp_path / "log.jsonl"
+    Progress(1, 0.5, 0.1, 1e-3, {"psnr_25": math.inf}).append_to(log)
+    assert json.loads(log.read_text(), parse_constant=pytest.fail)["scores"] == {"psnr_25": "inf"}
 
 
 def test_a_state_of_other_networks_is_refused(photographs, tmp_path):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import images
+from ..batch.report import json_number
 from ..errors import EnvironmentFault
 
 
@@ -46,10 +47,11 @@ class Progress:
     scores: dict[str, float]
 
     def append_to(self, log: Path) -> None:
-        """Add the line. Raises EnvironmentFault where the disk refuses."""
+        """Add the line; an infinite score is the string "inf". Raises EnvironmentFault where the disk refuses."""
+        scores = {name: json_number(value) for name, value in self.scores.items()}
         try:
             with log.open("a") as file:
-                file.write(json.dumps(asdict(self)) + "\n")
+                file.write(json.dumps(asdict(self) | {"scores": scores}, allow_nan=False) + "\n")
         except OSError as error:
             cause = f"{log} cannot be written ({error.strerror})"
             raise EnvironmentFault(cause, "make room on the disk; the same command goes on") from error

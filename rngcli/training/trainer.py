@@ -35,6 +35,9 @@ def step_generator(seed: int, step: int, batch: int, device: torch.device) -> to
     return torch.Generator(device).manual_seed(key & (2**63 - 1))
 
 
+DAMAGED = "remove it to begin the stage anew, or give another --run"
+
+
 class Trainer:
     """Optimisers, average and clock of one run; its whole state is one file."""
 
@@ -70,20 +73,32 @@ class Trainer:
         return self.folder / "state.pt"
 
     def resume(self) -> bool:
-        """Continue where the run in `folder` stopped; False where there is none. Raises ModelError for another's."""
+        """Continue where the run in `folder` stopped; False where there is none.
+
+        Raises ModelError where its state is damaged, or another network's.
+        """
         if not self.state_file.exists():
             return False
+        state = self._state_of_before()
         try:
-            state = torch.load(self.state_file, map_location=self.device, weights_only=True)
             self.stage.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
             for optimiser, its in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(its)
             self.step, self.minutes = state["step"], state["minutes"]
-        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             remedy = "give the --size and --optimiser that it was begun with, or another --run"
             raise ModelError(f"{self.state_file} is no state of this network", remedy) from error
         return True
+
+    def _state_of_before(self) -> dict[str, Any]:
+        try:
+            state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+            if isinstance(state, dict):
+                return state
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise ModelError(f"{self.state_file} is damaged ({type(error).__name__})", DAMAGED) from error
+        raise ModelError(f"{self.state_file} is damaged: it holds no state", DAMAGED)
 
     def save(self) -> None:
         """Write the state whole or not at all; rank 0 alone, since all ranks hold the same."""
