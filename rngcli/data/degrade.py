@@ -25,7 +25,7 @@ from .random_fields import chosen, gaussian_blur, normal, uniform
 from .sensors import CameraSpec, SensorSpec, add_camera_noise, expose
 
 # Parts of a batch beside white noise; together 65 of 100.
-OTHERS = {"camera": 25, "sensor": 6, "night": 9, "film": 7, "coarse": 6, "jpeg": 5, "bands": 4, "none": 3}
+OTHERS = {"camera": 19, "sensor": 4, "night": 7, "film": 10, "coarse": 5, "jpeg": 8, "bands": 7, "none": 5}
 
 
 @dataclass(frozen=True)
