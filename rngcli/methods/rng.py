@@ -89,9 +89,7 @@ def _put(bundle: Bundle, parts: RnGParts) -> Bundle:
         roles[role] = next(shared, _free(kind_of(net) or role, networks))
         networks[roles[role]] = net
     settings = {"process": asdict(parts.process), "budgets": [asdict(budget) for budget in parts.budgets]}
-    return replace(
-        bundle, networks=networks, methods={**bundle.methods, NAME: MethodSpec(NAME, roles, settings)}
-    )
+    return replace(bundle, networks=networks, methods={**bundle.methods, NAME: MethodSpec(NAME, roles, settings)})
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -132,9 +130,7 @@ class RnG:
         self.unit = parts.process.gain * parts.process.sigma_d
 
     @classmethod
-    def open(
-        cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator
-    ) -> RnG:
+    def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RnG:
         if not isinstance(operator, Identity):
             raise UsageError(f"the method {name} takes noise away, and nothing else", "choose another with --method")
         return cls(rng_of(bundle, name), device, dtype)
@@ -165,7 +161,8 @@ class RnG:
         if request.budget is not None:
             return [self.budgets[request.budget]] * len(noisy)
         assert self.controller is not None
-        return [self.budgets[i] for i in self.controller.budget(self.controller.condition(noisy, r))]
+        chosen = self.controller.budget(self.controller.condition(noisy, r))
+        return [self.budgets[i] for i in chosen.tolist()]  # the one wait for the device
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
         return self.process.begin(level, noise)
