@@ -184,5 +184,7 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
     from .progress import Narrator, waiting
 
     with waiting("loading …", quiet):
+        from ..device import heed_cpu_quota
         from ..training.host import hosted  # torch, which takes seconds
+    heed_cpu_quota()
     return hosted(Narrator(quiet))
