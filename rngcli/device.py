@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -227,3 +228,15 @@ def replica(net: Net, device: torch.device, dtype: torch.dtype = torch.float32) 
 def channels_last(x: Tensor) -> Tensor:
     """Pictures (N, C, H, W), the same to the eye, laid out as (N, H, W, C): what convolutions are fastest on."""
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def describe(device: torch.device) -> str:
+    """A device by its own name, with what there is of it."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {torch.cuda.mem_get_info(device)[1] / 2**30:.0f} GiB"
+    threads = torch.get_num_threads()
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else f"{device} of {name}"

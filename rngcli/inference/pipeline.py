@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device import exact_float32, find_device, find_precision, is_out_of_memory, keep_freed_memory, placed_bytes, usual_capacity
+from ..device import (
+    exact_float32,
+    find_device,
+    find_precision,
+    is_out_of_memory,
+    keep_freed_memory,
+    placed_bytes,
+    usual_capacity,
+)
 from ..diffusion.operators import Identity, Operator, Seen
 from ..errors import EnvironmentFault
 from ..methods import open_method
