@@ -11,7 +11,7 @@ from pathlib import Path
 from ..device import find_device, find_precision
 from ..diffusion.operators import Operator
 from ..errors import EnvironmentFault, PictureError
-from ..images import in_srgb, read
+from ..images import in_srgb, read_pages
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
@@ -165,13 +165,14 @@ class Batch:
             if same and self.manifest.made(outcome.task.target):  # and not edited since
                 scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
         notes = tuple(known.get("notes", ()))
-        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
+        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes,
+                       pages=int(known.get("pages", 1)))  # fmt: skip
 
     def _measured(self, outcome: Outcome, files: FileOptions) -> Outcome:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = scored(outcome, files, lambda: in_srgb(read(target, files.read)))
+            outcome = scored(outcome, files, lambda: map(in_srgb, read_pages(target, files.read)))
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:

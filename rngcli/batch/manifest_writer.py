@@ -14,7 +14,7 @@ from typing import Any
 from ..atomic import remove_parts
 from ..errors import EnvironmentFault
 from .manifest import Manifest, State
-from .manifest_entry import Source, hash_of, stamp
+from .manifest_entry import Source, hash_of, hash_of_file, stamp
 
 _STILL, _ABANDONED = 1, 3600  # [s] an unfinished file not touched for so long is no other run's: alone, or not known
 
@@ -75,10 +75,11 @@ class Journal:
         self.manifest.refresh()
         return self.manifest.state(source, target, lambda: self._settings)
 
-    def intend(self, source: Source, target: Path, data: bytes) -> str:
-        """These bytes, made of that source, are about to be put in place; their hash."""
+    def intend(self, source: Source, target: Path, data: bytes | Path) -> str:
+        """These bytes, or those of a file, made of that source, are about to be put in place; their hash."""
+        size, hashed = (len(data), hash_of(data)) if isinstance(data, bytes) else (stamp(data)[0], hash_of_file(data))
         row = {"from": self.manifest.origin(source.path), "source": source.stamp, "content": source.content,
-               "settings": self._settings, "output": (len(data), hashed := hash_of(data))}  # fmt: skip
+               "settings": self._settings, "output": (size, hashed)}  # fmt: skip
         self._append(target, row)
         with suppress(OSError):  # so that not even a power failure makes an output a stranger
             os.fsync(self._file)

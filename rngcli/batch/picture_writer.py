@@ -33,20 +33,20 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     notes = (*picture.notes, *images.losses(picture, format, files.write))
     outcome = Outcome(task, None, result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, notes=notes)
     try:  # the picture itself is on disk from here on
-        outcome = scored(outcome, files, lambda: images.in_srgb(picture.with_pixels(result.pixels)))
+        outcome = scored(outcome, files, lambda: [images.in_srgb(picture.with_pixels(result.pixels))])
     except Exception as error:
-        outcome = _noted(outcome, f"not scored: {failure(error)}")
+        outcome = noted(outcome, f"not scored: {failure(error)}")
     try:
         map_steps(task, result, read.source, files)
     except Exception as error:
-        outcome = _noted(outcome, f"not mapped: {failure(error)}")
+        outcome = noted(outcome, f"not mapped: {failure(error)}")
     if files.journal:
         with suppress(RngError):  # of a full disk, the next picture tells
             files.journal.noted(task.target, figures_of(outcome, files.reference))
     return outcome
 
 
-def _noted(outcome: Outcome, note: str) -> Outcome:
+def noted(outcome: Outcome, note: str) -> Outcome:
     return replace(outcome, notes=(*outcome.notes, note))
 
 
@@ -54,18 +54,18 @@ def _put(task: Task, data: bytes, source: Source | None, files: FileOptions) -> 
     """Whether this run has put the output into its place; False where another one has just done so."""
     journal = files.journal
     if task.fresh and os.path.lexists(task.target):
-        return _turned_up(task, files)
+        return turned_up(task, files)
     hashed = journal.intend(source, task.target, data) if journal and source else ""
     if not task.fresh:
         images.write_bytes(task.target, data)
     elif not images.write_new(task.target, data):
-        return _turned_up(task, files)
+        return turned_up(task, files)
     if journal:
         journal.written(task.target, hashed)
     return True
 
 
-def _turned_up(task: Task, files: FileOptions) -> bool:
+def turned_up(task: Task, files: FileOptions) -> bool:
     """False where what has turned up at the target is what this run would put there; else its PictureError."""
     state = files.journal.state(task.source, task.target) if files.journal else State.FOREIGN
     if state is State.DONE:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,35 @@ from .manifest_entry import Source, stamp
 from .report import json_number
 
 
-def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray]) -> Outcome:
-    """The outcome with its scores against the reference, where that has a picture of its name."""
+def scored(outcome: Outcome, files: FileOptions, pictures: Callable[[], Iterable[np.ndarray]]) -> Outcome:
+    """The outcome with its scores against the reference, where that has a picture of its name; of pages, the mean."""
     if not (files.reference and files.score):
         return outcome
     partner = files.reference / outcome.task.name
     if not partner.exists():
         return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
-    clean = images.read(partner, files.read)
-    scores, reasons = files.score(pixels(), images.in_srgb(clean))
-    notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
-    return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
+    figures: list[Mapping[str, float | None]] = []
+    reasons: dict[str, None] = {}
+    for denoised, clean in zip_longest(pictures(), images.read_pages(partner, files.read)):
+        if denoised is None or clean is None:
+            return replace(outcome, notes=(*outcome.notes, f"not scored: {partner} has another number of pages"))
+        scores, why = files.score(denoised, images.in_srgb(clean))
+        figures.append(scores)
+        reasons |= dict.fromkeys(why)
+    notes = (f"not scored: {reason}" for reason in reasons)
+    means = {name: _mean([scores.get(name) for scores in figures]) for name in figures[0]}
+    return replace(outcome, scores=means, notes=(*outcome.notes, *notes))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
     kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
+    kept |= {"pages": outcome.pages} if outcome.pages > 1 else {}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
     if outcome.scores:
         kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}
@@ -49,12 +63,12 @@ def against(reference: Path | None, task: Task) -> list[Any] | None:
     return [os.path.realpath(reference / task.name), *stamp(reference / task.name)]
 
 
-def map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions) -> None:
-    """The step map of a picture, where step maps are asked for."""
+def map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions, page: int = 0) -> None:
+    """The step map of a picture, or of one of its pages, where step maps are asked for."""
     if not (files.step_maps and result.grid):
         return
     shown = images.Image(step_map(result.pixels, result.starts, result.grid))
-    path, journal = task.step_map(files.step_maps), files.map_journal
+    path, journal = task.step_map(files.step_maps, page), files.map_journal
     if not (journal and source):
         images.write(path, shown)
         return
