@@ -25,12 +25,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tifffile import TiffWriter
 
-from rngcli.images import PART_PREFIX
+from rngcli.images import PART_PREFIX, write
+from rngcli.images import Image as Picture
 from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
 WARM = ["typer._adapters", "rngcli.cli.commands", "rngcli.batch.batch", "rngcli.models.bundle"]
+KINDS = ("png", "jpg", "tif", "pages", "jxl", "heic")
 A_WRITE = 0.005  # [s] what a small file takes
 
 
@@ -53,11 +56,12 @@ class Killing:
         self.chance, self.runs, self.report = random.Random(seed), runs, place / "report.json"
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.pictures = pictures
         self.source.mkdir()
         save(random_bundle(), self.model)
         for i in range(pictures):
             noise = np.random.default_rng(i).integers(0, 256, (90, 120, 3), np.uint8)
-            Image.fromarray(noise).save(self.source / f"{i:03}.{('png', 'jpg', 'tif')[i % 3]}")
+            put(noise, self.source / f"{i:03}", KINDS[i % len(KINDS)])
         whole = place / "whole"
         (undisturbed,) = self.start(whole, 1)
         begun = time.monotonic()
@@ -110,11 +114,23 @@ class Killing:
             there.pop(name)
         if alone and parts:
             self.faults.append(f"unfinished files are left: {parts}")
-        if ended and len(json.loads(self.report.read_text())) != len(self.expected) // 2:
+        if ended and len(json.loads(self.report.read_text())) != self.pictures:
             self.faults.append(f"the report of a run that has ended lacks pictures: {self.report.read_text()[-300:]}")
         if ended and there.keys() != self.expected.keys():
             self.faults.append(f"missing at the end: {sorted(self.expected.keys() - there.keys())}")
         self.faults += [f"{name} differs" for name, data in there.items() if data != self.expected.get(name)]
+
+
+def put(noise: np.ndarray, place: Path, kind: str) -> None:
+    """A picture, or for "pages" a TIFF of three pages that differ in size and depth."""
+    if kind == "pages":
+        with TiffWriter(place.with_suffix(".tif")) as writer:
+            for page in (noise, noise[::2, ::3], noise.astype(np.uint16)[:50] * 257):
+                writer.write(page, photometric="rgb", metadata=None)
+    elif kind in ("jxl", "heic"):
+        write(place.with_suffix(f".{kind}"), Picture(noise.astype(np.float32) / 255, kind))
+    else:
+        Image.fromarray(noise).save(place.with_suffix(f".{kind}"))
 
 
 def found(out: Path) -> dict[str, bytes]:
@@ -126,7 +142,7 @@ def found(out: Path) -> dict[str, bytes]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=9)
+    parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=1)
     given = parser.parse_args()

@@ -27,7 +27,7 @@ from .batch_progress import BatchProgress
 from .streams import data_output
 
 if TYPE_CHECKING:
-    from ..batch.worker import Watch
+    from ..batch.file_options import Watch
 
 
 class Reporter:
@@ -99,7 +99,7 @@ class Reporter:
 
         calls: network calls that a tile is likely to take, until the first pictures tell.
         """
-        from ..batch.worker import Watch
+        from ..batch.file_options import Watch
 
         with BatchProgress(total, calls, self.quiet) as bar:
             self.bar = bar if bar.shown else None
@@ -119,7 +119,8 @@ class Reporter:
             self.bar.settled(outcome)
         if not (outcome.error or outcome.before):
             figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
-            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            pages = f"  {outcome.pages} pages" if outcome.pages > 1 else ""
+            line = f"{outcome.task.name}{pages}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
             (self.log if self.bar else self.say)(line)
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")

@@ -8,10 +8,14 @@ from rngcli.images.files import (
     READABLE_SUFFIXES,
     SUFFIX_OF_FORMAT,
     decode,
+    decode_page,
     encode,
+    encode_page,
     format_named,
+    one_picture,
     output_suffix,
     read,
+    read_pages,
     sniff,
     write,
     write_bytes,
@@ -20,9 +24,11 @@ from rngcli.images.files import (
 from rngcli.images.fitting import losses
 from rngcli.images.image import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
 from rngcli.images.metadata import Metadata
+from rngcli.images.tiff_pages import PageAppender, TiffPages
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
-    "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
-    "format_named", "in_srgb", "losses", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
+    "Depth", "Encoding", "Format", "Image", "Metadata", "PageAppender", "RawSpace", "ReadOptions", "TiffPages",
+    "WriteOptions", "decode", "decode_page", "encode", "encode_page", "format_named", "in_srgb", "losses",
+    "one_picture", "output_suffix", "read", "read_pages", "sniff", "write", "write_bytes", "write_new",
 ]  # fmt: skip
