@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rngcli import atomic
+from rngcli import atomic, images
 from rngcli.batch import worker
 from rngcli.batch.batch import Batch, BatchOptions
+from rngcli.batch.file_options import FileOptions
 from rngcli.batch.inputs import plan
-from rngcli.batch.manifest import PLACE, Manifest, Source, State
-from rngcli.batch.worker import FileOptions
+from rngcli.batch.manifest import PLACE, Manifest, State
+from rngcli.batch.manifest_entry import Source
+from rngcli.batch.manifest_writer import journal_of
 from rngcli.errors import PictureError
 from rngcli.methods.contract import Request
 from rngcli.models.bundle import save
@@ -156,7 +158,7 @@ def test_a_manifest_of_the_first_version_is_read(place):
 def test_announcements_of_two_runs_are_told_apart(place):
     target, one, other = place / "out" / "x.png", place / "a/IMG_1.png", place / "b/IMG_1.png"
     target.parent.mkdir()
-    with Manifest(place / "out").journal("s") as mine, Manifest(place / "out").journal("s") as theirs:
+    with journal_of(Manifest(place / "out"), "s") as mine, journal_of(Manifest(place / "out"), "s") as theirs:
         hashed = mine.intend(Source.of(one), target, b"mine")
         theirs.intend(Source.of(other), target, b"theirs")
         target.write_bytes(b"mine")
@@ -190,7 +192,7 @@ def test_a_picture_too_large_for_the_memory_fails_and_the_others_are_done(place,
 def test_a_picture_that_found_no_memory_is_read_once_more_when_the_others_are_done(place, monkeypatch):
     for i in range(3):
         shutil.copy(place / "a/IMG_1.png", place / "a" / f"{i}.png")
-    read, refused = worker.images.read, []
+    read, refused = images.read, []
 
     def short(path, options):
         if path.name in ("0.png", "1.png") and (path.name == "1.png" or not refused):
@@ -201,7 +203,7 @@ def test_a_picture_that_found_no_memory_is_read_once_more_when_the_others_are_do
                 raise PictureError("the picture needs more memory than there is") from None
         return read(path, options)
 
-    monkeypatch.setattr(worker.images, "read", short)
+    monkeypatch.setattr(images, "read", short)
     outcomes = done(batch_of(place, "a"))
     assert outcomes[-1][0] == "1.png"
     assert "more memory" in outcomes[-1][1]

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from rngcli import atomic
-from rngcli.batch import manifest
-from rngcli.batch.manifest import PLACE, Manifest, Source, State, digest
+from rngcli.batch import manifest_writer
+from rngcli.batch.manifest import PLACE, Manifest, State
+from rngcli.batch.manifest_entry import Source, digest
+from rngcli.batch.manifest_writer import journal_of
 from rngcli.errors import EnvironmentFault
 from rngcli.images import PART_PREFIX, PART_SUFFIX
 
@@ -22,7 +24,7 @@ def place(tmp_path):
 
 def make(source, target, data=b"clean", settings="s", written=True):
     """What a run does, to its end or only until just before the target is in place."""
-    with Manifest(target.parent).journal(settings) as journal:
+    with journal_of(Manifest(target.parent), settings) as journal:
         hashed = journal.intend(Source.of(source), target, data)
         if written:
             target.write_bytes(data)
@@ -133,27 +135,27 @@ def test_what_a_killed_run_left_unfinished_goes_at_the_next_start_unless_it_is_a
         if clock.grows:
             os.utime(part, (clock.now,) * 2)
 
-    for module in (manifest, atomic):
+    for module in (manifest_writer, atomic):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock.now, sleep=sleep))
 
     def left(age, grows=False):
         clock.grows = grows
         part.write_bytes(b"half")
         os.utime(part, (clock.now - age,) * 2)
-        with Manifest(tmp_path).journal("s"):
+        with journal_of(Manifest(tmp_path), "s"):
             return part.exists()
 
     assert left(age=0, grows=True), "it is in use, by a run without a manifest"
     assert not left(age=0), "killed just now"
     assert not left(age=60)
-    with Manifest(tmp_path).journal("s"):
+    with journal_of(Manifest(tmp_path), "s"):
         assert left(age=60), "another run is at work here"
         assert not left(age=7200)
 
 
 def test_a_manifest_that_cannot_be_written_is_a_fault_of_the_machine(tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(EnvironmentFault), Manifest(tmp_path / "out").journal("s"):
+    with pytest.raises(EnvironmentFault), journal_of(Manifest(tmp_path / "out"), "s"):
         pass
 
 

@@ -16,9 +16,13 @@ from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
 from . import worker
+from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
-from .manifest import Journal, Manifest, State, digest
+from .manifest import Manifest, State
+from .manifest_entry import digest
+from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
+from .side_outputs import against, figures_of, scored
 
 _REPLACE = "use --overwrite to replace it"
 _REFUSED = {
@@ -41,7 +45,7 @@ class BatchOptions:
     precision: str = "auto"
     capacity: int | None = None
     format: str | None = None
-    files: worker.FileOptions = field(default_factory=worker.FileOptions)
+    files: FileOptions = field(default_factory=FileOptions)
     overwrite: bool = False
     method: str | None = None  # one of the model's, None for its first
     operator: Operator | None = None  # what but noise happened to the pictures
@@ -138,7 +142,7 @@ class Batch:
             check_folder(place)
         self.pipeline.require(self.options.request)
 
-    def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
+    def before(self, score: Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
         files = replace(self.options.files, score=score)
         with ExitStack() as open_until_end:
@@ -147,7 +151,7 @@ class Batch:
                 if score and files.reference and not outcome.scores:
                     if not files.journal:
                         with suppress(EnvironmentFault):  # what cannot be remembered is measured anew the next time
-                            journal = open_until_end.enter_context(self.manifest.journal(self.options.digest))
+                            journal = open_until_end.enter_context(journal_of(self.manifest, self.options.digest))
                             files = replace(files, journal=journal)
                     outcome = self._measured(outcome, files)
                 yield outcome
@@ -157,25 +161,25 @@ class Batch:
         megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
         scores: dict[str, float | None] = {}
         with suppress(OSError):
-            same = "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task)
+            same = "scores" in known and known["against"] == against(self.options.files.reference, outcome.task)
             if same and self.manifest.made(outcome.task.target):  # and not edited since
                 scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
         notes = tuple(known.get("notes", ()))
         return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
 
-    def _measured(self, outcome: Outcome, files: worker.FileOptions) -> Outcome:
+    def _measured(self, outcome: Outcome, files: FileOptions) -> Outcome:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = worker.scored(outcome, files, lambda: in_srgb(read(target, files.read)))
+            outcome = scored(outcome, files, lambda: in_srgb(read(target, files.read)))
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:
             with suppress(EnvironmentFault):
-                files.journal.noted(target, worker.figures_of(outcome, files.reference))
+                files.journal.noted(target, figures_of(outcome, files.reference))
         return outcome
 
-    def run(self, watch: worker.Watch | None = None, score: worker.Score | None = None) -> Generator[Outcome]:
+    def run(self, watch: Watch | None = None, score: Score | None = None) -> Generator[Outcome]:
         """Denoise `todo`; outcomes come as they are finished. Raises what `worker.run` raises."""
         with ExitStack() as open_until_end:
             files = replace(self.options.files, score=score)
@@ -192,7 +196,7 @@ class Batch:
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
         maps = manifest is self.maps
         folders = {(task.step_map(manifest.folder) if maps else task.target).parent for task in self.todo}
-        return manifest.journal(self.options.digest, folders)
+        return journal_of(manifest, self.options.digest, folders)
 
     def lost(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Outcomes with those failed whose output somebody has removed while the run lasted."""

@@ -16,25 +16,19 @@ recognised by the hash; a last line torn by a kill is left out. Lines of older v
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..atomic import remove_parts
 from ..errors import EnvironmentFault
 from ..images.walk import MANIFEST as PLACE
-
-_STILL, _ABANDONED = 1, 3600  # [s] an unfinished file not touched for so long is no other run's: alone, or not known
-
-Stamp = tuple[int, int]  # size [bytes], mtime [ns]
+from .manifest_entry import Entry, Stamp, stamp
 
 
 class State(Enum):
@@ -46,65 +40,6 @@ class State(Enum):
     EDITED = "changed since rng made it"
     OTHERS = "made by rng from another source"
     FOREIGN = "not made by rng"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One state of a picture to denoise: where it lies, its size and time, and the hash of its bytes."""
-
-    path: Path
-    stamp: Stamp
-    content: str
-
-    @classmethod
-    def of(cls, path: Path) -> Source:
-        """As it is now; OSError where it cannot be read. Its stamp is from before: a change meanwhile outdates it."""
-        return cls(path, stamp(path), hash_of_file(path))
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One output: from what it was made, what it is, and, once it was seen in place, its stamp."""
-
-    source: Stamp
-    settings: str
-    size: int
-    hash: str
-    origin: str | None = None  # the source's path relative to the folder; None, like `content`, before version 2
-    content: str | None = None
-    written: Stamp | None = None
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-    def made(self, target: Path, now: Stamp) -> bool:
-        """Whether the file that is there is this output."""
-        if self.written == now:
-            return True
-        return self.size == now[0] and target.is_file() and hash_of_file(target) == self.hash
-
-    def moved(self, source: Path, now: Stamp) -> bool:
-        """Whether its source is the same picture, now at another place."""
-        return self.source[0] == now[0] and hash_of_file(source) == self.content
-
-
-def stamp(path: Path) -> Stamp:
-    """Size and time of a file, by which a change of it is noticed; OSError where there is none."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def hash_of(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def hash_of_file(path: Path) -> str:
-    """The same of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """All that an output depends on beside its source, in 16 hexadecimal digits."""
-    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 class Manifest:
@@ -213,120 +148,7 @@ class Manifest:
                 if entry.figures:
                     yield {"target": target, "hash": entry.hash, "figures": dict(entry.figures)}
 
-    @contextmanager
-    def journal(self, settings: str, folders: Iterable[Path] = ()) -> Iterator[Journal]:
-        """Append to the manifest while a run lasts; what killed runs left unfinished in `folders` is removed first."""
-        journal = Journal(self, settings)
-        try:
-            places, alone = {self.folder, *folders}, journal.alone()
-            if _sweep(places, _STILL if alone else _ABANDONED) and alone:
-                time.sleep(_STILL)  # what then still has not grown was left by a run that was killed just now
-                _sweep(places, _STILL)
-            yield journal
-        finally:
-            journal.close()
-
-
-class Journal:
-    """The appending side; any thread may call it."""
-
-    def __init__(self, manifest: Manifest, settings: str) -> None:
-        self.manifest, self._settings = manifest, settings
-        self._lock = threading.Lock()
-        self._file = self._open()
-        size = os.fstat(self._file).st_size
-        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
-
-    def _open(self) -> int:
-        path = self.manifest.path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:
-            cause = f"{path} cannot be written ({error.strerror})"
-            raise EnvironmentFault(cause, "check the disk and its rights") from None
-
-    def close(self) -> None:
-        os.close(self._file)
-
-    def alone(self) -> bool:
-        """Whether no other run appends here; this one then shows itself to the next, as long as it is open."""
-        try:
-            import fcntl
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except OSError:
-                return False
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_SH)
-        except (ImportError, OSError):
-            return False
-
-    def state(self, source: Path, target: Path) -> State:
-        """As `Manifest.state`, with what other runs have appended meanwhile."""
-        self.manifest.refresh()
-        return self.manifest.state(source, target, lambda: self._settings)
-
-    def intend(self, source: Source, target: Path, data: bytes) -> str:
-        """These bytes, made of that source, are about to be put in place; their hash."""
-        row = {"from": self.manifest.origin(source.path), "source": source.stamp, "content": source.content,
-               "settings": self._settings, "output": (len(data), hashed := hash_of(data))}  # fmt: skip
-        self._append(target, row)
-        with suppress(OSError):  # so that not even a power failure makes an output a stranger
-            os.fsync(self._file)
-        return hashed
-
-    def written(self, target: Path, hashed: str) -> None:
-        """They are in place."""
-        with suppress(FileNotFoundError):  # and gone again: so is the need to know
-            self._append(target, {"hash": hashed, "written": stamp(target)})
-
-    def noted(self, target: Path, figures: Mapping[str, Any]) -> None:
-        """What a report tells of the output that is at `target`."""
-        if entry := self.manifest.last(target):
-            self._append(target, {"hash": entry.hash, "figures": figures})
-
-    def _append(self, target: Path, row: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._return()
-            line = _line({"target": self.manifest.key(target), **row})
-            self._write(b"\n" * self._torn + line)
-            self._torn = False
-            self.manifest.refresh()
-
-    def _return(self) -> None:
-        """Where the folder was removed under the run, begin its manifest anew, with all that is known."""
-        try:
-            here, there = os.fstat(self._file), os.stat(self.manifest.path)
-            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-                return
-        except OSError:
-            pass
-        os.close(self._file)
-        self._file, self._torn = self._open(), False
-        self._write(b"".join(_line(row) for row in self.manifest.rows()))
-
-    def _write(self, data: bytes) -> None:
-        try:
-            complete = os.write(self._file, data) == len(data)
-        except OSError as error:
-            cause = f"{self.manifest.path} cannot be written ({error.strerror})"
-            raise EnvironmentFault(cause, "check the disk and its rights") from None
-        if not complete:
-            raise EnvironmentFault(f"{self.manifest.path} cannot be written", "the disk is full: make room")
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row).encode() + b"\n"
-
 
 def _stamp_of(pair: Any) -> Stamp:
     size, mtime = pair
     return size, mtime
-
-
-def _sweep(folders: Iterable[Path], age: float) -> bool:
-    """Remove unfinished files older than `age` [s]; whether there are younger ones."""
-    return sum(remove_parts(folder, age) for folder in folders) > 0

@@ -22,7 +22,7 @@ from .stdio import run_piped
 
 if TYPE_CHECKING:
     from ..batch.batch import Batch, BatchOptions
-    from ..batch.worker import Score
+    from ..batch.file_options import Score
     from ..methods.contract import Request
 
 
@@ -60,7 +60,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
 def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
     from ..batch.batch import BatchOptions
-    from ..batch.worker import FileOptions
+    from ..batch.file_options import FileOptions
 
     files = FileOptions(
         ReadOptions(

@@ -27,7 +27,7 @@ from .batch_progress import BatchProgress
 from .streams import data_output
 
 if TYPE_CHECKING:
-    from ..batch.worker import Watch
+    from ..batch.file_options import Watch
 
 
 class Reporter:
@@ -99,7 +99,7 @@ class Reporter:
 
         calls: network calls that a tile is likely to take, until the first pictures tell.
         """
-        from ..batch.worker import Watch
+        from ..batch.file_options import Watch
 
         with BatchProgress(total, calls, self.quiet) as bar:
             self.bar = bar if bar.shown else None

@@ -51,7 +51,7 @@ def _read(source: Path, options: BatchOptions) -> Image:
 
 
 def _denoised(picture: Image, options: BatchOptions) -> Image:
-    from ..batch.worker import denoise_within_memory
+    from ..batch.within_memory import denoise_within_memory
     from ..inference.engine import Job
 
     jobs = [Job("-", picture.pixels)]
