@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from .journal import RowJournal
 from .methods import Column
 from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
+from .rivals import RivalResult, TargetJob
 
 
 @dataclass
@@ -44,7 +46,11 @@ class Evaluation:
             for problem in benchmark.problems:
                 self._problem(problem)
             examples = Examples(benchmark, self.plan.examples, {(p.key, p.method) for p in self.pictures})
-            for method in self.plan.methods:
+            if self.plan.reconstructions:
+                self.plan.reconstructions.clear()
+            for method in self.plan.in_order:
+                if self.plan.needs_reconstruction and method.name != "reconstruct":
+                    self._reconstruct(benchmark, method)
                 self._measure(benchmark, method, examples)
         facts = {**self.plan.provenance, "date": date.today().isoformat()}
         cases = tuple(Case(b.name, b.protocol, len(b.keys)) for b in self.plan.benchmarks)
@@ -59,11 +65,27 @@ class Evaluation:
         """The report is written: the journal has served."""
         self._journal.finish()
 
+    def _rows(self, benchmark: Benchmark, method: str) -> dict[str, Row]:
+        return {row.key: row for row in self.rows if (row.case, row.method) == (benchmark.name, method)}
+
+    def _reconstruct(self, benchmark: Benchmark, method: Column) -> None:
+        """Make the reconstructions that a column's rows need and that are not kept yet."""
+        kept, done = self.plan.reconstructions, self._rows(benchmark, method.name)
+        assert kept is not None
+
+        def jobs() -> Iterator[Job]:
+            for key in benchmark.keys:
+                if key not in kept and key not in done:
+                    with suppress(PictureError):  # told when the column is measured
+                        yield Job(key, benchmark.load(key).noisy)
+
+        for _ in kept.make(jobs()):
+            pass
+
     def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
-        done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
         waiting: dict[str, Pair] = {}
         clock = _Clock()
-        jobs = self._jobs(benchmark, done, waiting, clock)
+        jobs = self._jobs(benchmark, method, waiting, clock)
         for result in clock.timed(method.run(jobs, benchmark.sigma)):
             pair = waiting.pop(result.key)
             if result.error:
@@ -76,9 +98,10 @@ class Evaluation:
                 self.pictures.append(picture)
                 self._journal.add(picture)
 
-    def _jobs(self, benchmark: Benchmark, done: set[str], waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
+    def _jobs(self, benchmark: Benchmark, method: Column, waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
+        done, aims = self._rows(benchmark, method.name), self._rows(benchmark, method.against or "")
         for key in benchmark.keys:
-            if key in done:
+            if key in done or (method.against and key not in aims):
                 continue
             with clock.stopped():
                 try:
@@ -86,10 +109,15 @@ class Evaluation:
                 except PictureError as error:
                     self._problem(str(error))
                     continue
-            yield Job(key, pair.noisy)
+            if not method.against:
+                yield Job(key, pair.noisy)
+            elif (psnr := aims[key].scores["psnr"]) is not None:
+                yield TargetJob(key, pair.noisy, truth=pair.clean, psnr=psnr)
 
     def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
-        scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim)
+        kept = self.plan.reconstructions
+        r = kept[pair.key] if kept and self.plan.judge.needs_reconstruction and pair.key in kept else None
+        scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim, r)
         for reason in reasons:
             if self.plan.judge.asked:
                 self._problem(f"{benchmark.name} {pair.key}: {reason}")
@@ -97,7 +125,8 @@ class Evaluation:
                 self.plan.judge.notes.append(reason)
         evaluations = float(result.steps.mean()) if result.steps.size else 0.0
         height, width = result.pixels.shape[:2]
-        return Row(benchmark.name, method.name, pair.key, scores, height * width / 1e6, seconds, evaluations)
+        strength = result.strength if isinstance(result, RivalResult) else None
+        return Row(benchmark.name, method.name, pair.key, scores, height * width / 1e6, seconds, evaluations, strength)
 
     def _record(self, row: Row) -> None:
         self.rows.append(row)

@@ -17,7 +17,7 @@ from ..errors import ModelError, UsageError
 from ..models.bundle import RNG_ROLES, Bundle, MethodSpec, kind_of, networks_hash
 from ..nets.bands import BandController
 from ..nets.controller import Controller
-from ..nets.fusion import FusionNet
+from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
@@ -89,9 +89,7 @@ def _put(bundle: Bundle, parts: RnGParts) -> Bundle:
         roles[role] = next(shared, _free(kind_of(net) or role, networks))
         networks[roles[role]] = net
     settings = {"process": asdict(parts.process), "budgets": [asdict(budget) for budget in parts.budgets]}
-    return replace(
-        bundle, networks=networks, methods={**bundle.methods, NAME: MethodSpec(NAME, roles, settings)}
-    )
+    return replace(bundle, networks=networks, methods={**bundle.methods, NAME: MethodSpec(NAME, roles, settings)})
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -100,6 +98,21 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     while (free := name if number == 1 else f"{name}-{number}") in taken:
         number += 1
     return free
+
+
+LEAST_OWN = 0.25  # own noise that is weaker than this [σ_d] is not raised to unit variance: it is a clean picture's
+
+
+def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -> Tensor:
+    """What a tile's walk begins with, (N, 3, H, W): `fresh` noise, or the picture's own, x − r(x), at unit variance.
+
+    Its own noise lies over the picture as grain does, and holds what the reconstruction lost of the truth beside it
+    (x − r = d + n); and two tiles cannot disagree about it.
+    """
+    if process.begins == "fresh":
+        return fresh
+    removed = noisy - r
+    return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
 
 
 def weights_hash(bundle: Bundle) -> str:
@@ -132,9 +145,7 @@ class RnG:
         self.unit = parts.process.gain * parts.process.sigma_d
 
     @classmethod
-    def open(
-        cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator
-    ) -> RnG:
+    def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RnG:
         if not isinstance(operator, Identity):
             raise UsageError(f"the method {name} takes noise away, and nothing else", "choose another with --method")
         return cls(rng_of(bundle, name), device, dtype)
@@ -168,7 +179,7 @@ class RnG:
         return [self.budgets[i] for i in self.controller.budget(self.controller.condition(noisy, r))]
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
-        return self.process.begin(level, noise)
+        return self.process.begin(level, first_noise(self.process.spec, noise, held["x"], held["r"]))
 
     def step(self, held: Held, step: Step) -> Tensor:
         assert self.generator is not None

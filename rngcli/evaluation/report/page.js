@@ -18,7 +18,11 @@ const svg = (name, attributes = {}, text = "") => {
 };
 const colour = (method) => `var(--c${data.methods.indexOf(method) % 8})`;
 const number = (value, digits) => (value === null || value === undefined ? "n/a" : value === Infinity ? "∞" : value.toFixed(digits));
-const arrow = (metric) => (metric.better === "high" ? "↑" : "↓");
+const arrow = (metric) => ({ high: "↑", low: "↓", one: "→ 1", zero: "→ 0" })[metric.better];
+const worth = (metric, value) => ({ high: value, low: -value, one: -Math.abs(value - 1), zero: -Math.abs(value) })[metric.better];
+// A rival of no strength of its own says how strong it came out.
+const named = (row) => (row.strength === null || row.strength === undefined || row.method.includes(":")
+  ? row.method : `${row.method} (${Number(row.strength.toPrecision(3))})`);
 
 // --- head, protocol -------------------------------------------------------------------------------------------------
 
@@ -47,7 +51,7 @@ function summary(one) {
   const rows = data.summary.filter((s) => s.case === one.name);
   const best = Object.fromEntries(data.metrics.map((m) => {
     const means = rows.filter((r) => r.scores[m.key]).map((r) => Number(r.scores[m.key].mean.toFixed(m.digits)));
-    return [m.key, means.length ? Math[m.better === "high" ? "max" : "min"](...means) : null];
+    return [m.key, means.length ? means.reduce((a, b) => (worth(m, b) > worth(m, a) ? b : a)) : null];
   }));
   const cell = (row, m) => {
     const e = row.scores[m.key];
@@ -60,7 +64,7 @@ function summary(one) {
   const dot = (method) => Object.assign(el("span", { className: "dot" }), { style: `background:${colour(method)}` });
   const heads = ["method", ...data.metrics.map((m) => `${m.label} ${arrow(m)}`), "steps/tile", "s/MP"];
   const body = rows.map((row) => el("tr", {},
-    el("td", {}, dot(row.method), row.method), ...data.metrics.map((m) => cell(row, m)),
+    el("td", {}, dot(row.method), named(row)), ...data.metrics.map((m) => cell(row, m)),
     el("td", { textContent: number(row.evaluations, 1) }),
     el("td", { textContent: number(row.seconds_per_megapixel, 2) })));
   const table = el("table", {},
@@ -71,8 +75,9 @@ function summary(one) {
 
 function scatter(one, rows) {
   const has = (m) => rows.some((r) => r.method !== "input" && r.scores[m.key]);
-  const perception = data.metrics.find((m) => m.better === "low" && has(m));
-  const distortion = data.metrics.find((m) => m.better === "high" && has(m));
+  const first = (key, better) => data.metrics.find((m) => m.key.startsWith(key) && has(m))
+    ?? data.metrics.find((m) => m.better === better && has(m));
+  const perception = first("lpips", "low"), distortion = first("psnr", "high");
   if (!perception || !distortion) return null;
   const counts = (e) => e && e.mean !== Infinity;
   const points = rows.filter((r) => counts(r.scores[perception.key]) && counts(r.scores[distortion.key]))

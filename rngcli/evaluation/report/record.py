@@ -35,6 +35,7 @@ class Row:
     megapixels: float
     seconds: float  # of denoising alone: no reading, no measuring
     evaluations: float  # of the generator, mean over tiles
+    strength: float | None = None  # of a rival: the noisy picture's weight, or the grain's σ on the 0-255 scale
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,13 @@ class Summary:
     scores: Mapping[str, Estimate | None]
     evaluations: float
     seconds_per_megapixel: float
+    strength: float | None = None  # of a rival, mean over pictures
+
+    @property
+    def label(self) -> str:
+        """The method, and how strong a rival of no strength of its own came out."""
+        told = self.strength is None or ":" in self.method
+        return self.method if told else f"{self.method} ({self.strength:.3g})"
 
 
 def bootstrap(values: Iterable[float | None], seed: int = 0) -> Estimate | None:
@@ -133,6 +141,7 @@ def summarise(report: Report) -> list[Summary]:
 
 
 def _summary(case: str, method: str, rows: Sequence[Row], metrics: Sequence[Metric]) -> Summary:
+    strengths = [row.strength for row in rows if row.strength is not None]
     return Summary(
         case,
         method,
@@ -140,10 +149,11 @@ def _summary(case: str, method: str, rows: Sequence[Row], metrics: Sequence[Metr
         {metric.key: bootstrap(row.scores.get(metric.key) for row in rows) for metric in metrics},
         float(np.mean([row.evaluations for row in rows])),
         sum(row.seconds for row in rows) / sum(row.megapixels for row in rows),
+        float(np.mean(strengths)) if strengths else None,
     )
 
 
 def best(summaries: Sequence[Summary], metric: Metric) -> float | None:
     """The best mean of `metric` among `summaries`, rounded as it is shown."""
     means = [round(s.scores[metric.key].mean, metric.digits) for s in summaries if s.scores.get(metric.key)]  # type: ignore[union-attr]
-    return (max(means) if metric.better == "high" else min(means)) if means else None
+    return max(means, key=metric.worth) if means else None

@@ -48,12 +48,12 @@ def _rich_table(case: Case, summaries: Sequence[Summary], metrics: Sequence[Metr
     table = Table(title=f"{case.name} · {case.pictures} pictures", title_justify="left", title_style="bold")
     table.add_column("method", no_wrap=True)
     for metric in metrics:
-        table.add_column(f"{metric.label} {'↑' if metric.better == 'high' else '↓'}", justify="right")
+        table.add_column(metric.heading, justify="right")
     table.add_column("steps/tile", justify="right")
     table.add_column("s/MP", justify="right")
     for summary in summaries:
         cells = [Text(text, style="bold" if top else "") for text, top in _cells(summary, summaries, metrics)]
-        table.add_row(summary.method, *cells, f"{summary.evaluations:.1f}", f"{summary.seconds_per_megapixel:.2f}")
+        table.add_row(summary.label, *cells, f"{summary.evaluations:.1f}", f"{summary.seconds_per_megapixel:.2f}")
     return table
 
 
@@ -73,12 +73,12 @@ def as_markdown(report: Report) -> str:
     summaries = summarise(report)
     for case in report.cases:
         here = [s for s in summaries if s.case == case.name]
-        heads = [f"{m.label} {'↑' if m.better == 'high' else '↓'}" for m in report.metrics]
+        heads = [metric.heading for metric in report.metrics]
         lines += [f"## {case.name}, {case.pictures} pictures", "", _row("method", *heads, "steps/tile", "s/MP")]
         lines.append(_row("---", *["---:"] * (len(heads) + 2)))
         for s in here:
             cells = [f"**{text}**" if top else text for text, top in _cells(s, here, report.metrics)]
-            lines.append(_row(s.method, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
+            lines.append(_row(s.label, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
         lines += ["", f"Protocol: {case.protocol}.", ""]
     lines += ["[…] is the 95 % bootstrap interval of the mean.", ""]
     lines += [f"- {metric.label}: {metric.protocol}" for metric in report.metrics]
@@ -97,10 +97,11 @@ def as_csv(report: Report) -> str:
     sink = io.StringIO()
     keys = [metric.key for metric in report.metrics]
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["case", "method", "picture", *keys, "evaluations", "seconds", "megapixels"])
+    writer.writerow(["case", "method", "picture", *keys, "evaluations", "seconds", "megapixels", "strength"])
     for row in report.rows:
         scores = [row.scores.get(key) for key in keys]
-        writer.writerow([row.case, row.method, row.key, *scores, row.evaluations, row.seconds, row.megapixels])
+        spent = row.evaluations, row.seconds, row.megapixels, row.strength
+        writer.writerow([row.case, row.method, row.key, *scores, *spent])
     return sink.getvalue()
 
 
