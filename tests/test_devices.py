@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rngcli.batch.batch import Batch, BatchOptions
-from rngcli.batch.devices import devices_named
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions, devices_named
 from rngcli.batch.file_options import FileOptions, Watch
 from rngcli.batch.inputs import Outcome, Task, plan
 from rngcli.batch.shards import Shard

@@ -22,8 +22,10 @@ from .reporter import Reporter
 from .stdio import run_piped
 
 if TYPE_CHECKING:
-    from ..batch.batch import Batch, BatchOptions
+    from ..batch.batch import Batch
+    from ..batch.batch_options import BatchOptions
     from ..batch.file_options import Score
+    from ..batch.ray_cluster import Cluster
     from ..methods.contract import Request
 
 
@@ -33,7 +35,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        files_only = ("reference", "report", "step_map", "shard", "dry_run", "mask")
+        files_only = ("reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
         named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
@@ -63,7 +65,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
 
 def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
-    from ..batch.batch import BatchOptions
+    from ..batch.batch_options import BatchOptions
     from ..batch.file_options import FileOptions
 
     files = FileOptions(
@@ -78,8 +80,20 @@ def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, aske
     )
     return BatchOptions(
         _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
-        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
+        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe, _cluster(given),
     )  # fmt: skip
+
+
+def _cluster(given: Mapping[str, Any]) -> Cluster | None:
+    from ..batch.ray_cluster import Cluster
+
+    if not given["ray"]:
+        if given["workers"]:
+            raise UsageError("--workers is about a cluster", "add --ray ADDRESS|local")
+        return None
+    if given["device"] != "auto":
+        raise UsageError("--device is the cluster's own to choose with --ray", "leave it out")
+    return Cluster(given["ray"], given["workers"])
 
 
 def _check_reference(reference: Path | None) -> None:
