@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import json
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from rngcli.batch.inputs import Outcome, Task
+from rngcli.batch.ray_actor import QueueActor
+from rngcli.batch.ray_cluster import Cluster
+from rngcli.batch.report import row_of
 
 AHEAD = 3  # pictures that a worker asks for before it needs them
 
 
 @dataclass(frozen=True)
 class Costs:
-    """`call`: the queue's own time for a call; `trip`: what passes until its answer is there, when it is idle [s]."""
+    """[s]. `call`: the queue's own time for a call; `trip`: what passes until its answer is there, when it is idle.
+
+    `outcome`: the time of the process that was started by the user, for each picture that it is told of.
+    """
 
     call: float
     trip: float
+    outcome: float
 
 
 @dataclass(frozen=True)
@@ -62,27 +73,44 @@ def simulate(workers: int, picture: float, costs: Costs, pictures_each: int = 40
     return Found(sum(worked) / spans, busy / end, workers * pictures_each / end)
 
 
-def measured(calls: int = 300) -> Costs:
-    """By a real actor: its own time from calls that follow each other closely, the trip from calls one by one."""
-    import ray
+class TimedQueue(QueueActor):
+    """Tells what it costs."""
 
-    from rngcli.batch.inputs import Task
-    from rngcli.batch.ray_actor import QueueActor
-    from rngcli.batch.ray_cluster import Cluster
+    def cpu(self) -> float:
+        return time.process_time()
+
+
+class Source:
+    """A worker that has nothing to do."""
+
+    def outcomes(self, count: int) -> Iterator[tuple[str, tuple[Outcome, float, int]]]:
+        for k in range(count):
+            yield "settled", (Outcome(Task(str(k), Path("in"), Path("out", str(k))), None, 12.0, 3.0, 9.0), 12.0, 260)
+
+
+def measured(calls: int = 300) -> Costs:
+    """By real actors: CPU time, which a busy machine does not blow up, of the queue and of this process."""
+    import ray
 
     Cluster("local", 2).connect()
     tasks = [Task(f"folder/{k}.png", Path("in", f"{k}.png"), Path("out", f"{k}.png")) for k in range(3 * calls)]
-    queue = ray.remote(QueueActor).options(num_cpus=0).remote(tasks)
-    ray.get(queue.take.remote("warm", False))
-    begun = time.perf_counter()
-    ray.get([queue.take.remote("a", False) for _ in range(calls)])
-    together = (time.perf_counter() - begun) / calls
+    queue = ray.remote(TimedQueue).options(num_cpus=0).remote(tasks)
+    source = ray.remote(Source).options(num_cpus=0).remote()
+    before = ray.get(queue.cpu.remote())
     begun = time.perf_counter()
     for _ in range(calls):
         ray.get(queue.take.remote("b", False))
-    alone = (time.perf_counter() - begun) / calls
+    trip = (time.perf_counter() - begun) / calls
+    call = (ray.get(queue.cpu.remote()) - before) / calls
+    own = time.process_time()
+    stream = source.outcomes.options(num_returns="streaming").remote(calls)
+    for reference in stream:
+        _, (outcome, *_) = ray.get(reference)
+        queue.settled.remote("b", outcome)
+        json.dumps(row_of(outcome))
+    own = (time.process_time() - own) / calls
     ray.shutdown()
-    return Costs(together, max(0.0, alone - together))
+    return Costs(call, max(0.0, trip - call), own)
 
 
 def main() -> None:
@@ -91,15 +119,20 @@ def main() -> None:
     parser.add_argument("--picture", default="0.5,2,20", help="seconds that a worker needs for one")
     parser.add_argument("--call", type=float, default=0.3, help="ms of the queue a call")
     parser.add_argument("--trip", type=float, default=1.0, help="ms until an answer is there")
+    parser.add_argument("--outcome", type=float, default=0.5, help="ms of the process of the user a picture")
     parser.add_argument("--measure", action="store_true")
     given = parser.parse_args()
-    costs = measured() if given.measure else Costs(given.call / 1000, given.trip / 1000)
-    print(f"a call takes the queue {1000 * costs.call:.2f} ms, its answer {1000 * costs.trip:.2f} ms more\n")
-    print("| workers | s a picture | pictures/s | queue busy | workers at work |\n|---|---|---|---|---|")
+    costs = measured() if given.measure else Costs(given.call / 1000, given.trip / 1000, given.outcome / 1000)
+    print(f"a call takes the queue {1000 * costs.call:.2f} ms, its answer {1000 * costs.trip:.2f} ms more;")
+    print(f"a picture takes the process of the user {1000 * costs.outcome:.2f} ms\n")
+    print("| workers | s a picture | pictures/s | queue busy | user's process busy | workers at work |")
+    print("|---|---|---|---|---|---|")
     for workers in map(int, given.workers.split(",")):
         for picture in map(float, given.picture.split(",")):
             found = simulate(workers, picture, costs)
-            print(f"| {workers} | {picture:g} | {found.rate:.0f} | {found.queue_busy:.1%} | {found.working:.1%} |")
+            own = found.rate * costs.outcome
+            shares = f"{found.queue_busy:.0%} | {own:.0%} | {found.working:.0%}"
+            print(f"| {workers} | {picture:g} | {found.rate:.0f} | {shares} |")
 
 
 if __name__ == "__main__":

@@ -114,21 +114,29 @@ class _Pool:
 
     def outcomes(self, alone: bool = False) -> Iterator[Outcome]:
         """What the actors tell, until all have come to their end."""
-        ray = ray_module()
         while self.streams:
-            (stream,), _ = ray.wait(list(self.streams), num_returns=1)
-            i = self.streams[stream]
-            try:
-                said, what = ray.get(next(stream))
-            except StopIteration:
-                del self.streams[stream]
-            except ray.exceptions.RayError:
-                del self.streams[stream]
-                yield from self._died(i, alone)
-            else:
-                if said == "fault":
-                    raise what
-                yield from self._settled(i, *what)
+            for stream in self._ready():
+                yield from self._next(stream, alone)
+
+    def _ready(self) -> list[Any]:
+        """The actors that have something to tell, at least one: asking costs as much as there are actors."""
+        streams = list(self.streams)
+        first, others = ray_module().wait(streams, num_returns=1)
+        return first + (ray_module().wait(others, num_returns=len(others), timeout=0)[0] if others else [])
+
+    def _next(self, stream: Any, alone: bool) -> Iterator[Outcome]:
+        ray, i = ray_module(), self.streams[stream]
+        try:
+            said, what = ray.get(next(stream))
+        except StopIteration:
+            del self.streams[stream]
+        except ray.exceptions.RayError:
+            del self.streams[stream]
+            yield from self._died(i, alone)
+        else:
+            if said == "fault":
+                raise what
+            yield from self._settled(i, *what)
 
     def _settled(self, i: int, outcome: Outcome, megapixels: float, tiles: int) -> Iterator[Outcome]:
         self.queue.settled.remote(self.name(i), outcome)  # which this queue hears before it hears of any later death
