@@ -65,6 +65,7 @@ class BatchOptions:
             **({"method": self.method} if self.method else {}),
             **({"recipe": self.recipe} if self.recipe else {}),
             **({"sigma": request.sigma} if request.sigma is not None else {}),
+            **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
