@@ -13,6 +13,7 @@ from .denoise import denoise
 from .eval import evaluate
 from .models import models
 from .restore import restore
+from .synth import synth
 from .train import train
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(denoise)
 app.command()(bench)
 app.command(hidden=True)(ablate)
+app.command()(synth)
 app.add_typer(restore, name="restore")
 app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")
