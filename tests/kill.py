@@ -29,6 +29,7 @@ from tifffile import TiffWriter
 
 from rngcli.images import PART_PREFIX, write
 from rngcli.images import Image as Picture
+from rngcli.images.walk import manifests_of
 from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
@@ -72,15 +73,14 @@ class Killing:
 
     def start(self, out: Path, runs: int) -> list[BaseProcess]:
         """Runs into `out`, of which one has just begun to write there, or all have ended."""
-        manifest = out / ".rng" / "manifest.jsonl"
-        before = manifest.stat().st_size if manifest.exists() else 0
+        before = known(out)
         arguments = ["denoise", str(self.source), str(out), "--model", str(self.model), "--step-map", str(out / "maps"),
                      "--quiet", "--device", "cpu", "--batch-size", "1", "--report", str(self.report)]  # fmt: skip
         running = [self.processes.Process(target=rng, args=(arguments, str(self.said))) for _ in range(runs)]
         for process in running:
             process.start()
         while any(process.exitcode is None for process in running):
-            if manifest.exists() and manifest.stat().st_size > before:
+            if known(out) > before:
                 break
             time.sleep(0.005)
         return running
@@ -119,6 +119,11 @@ class Killing:
         if ended and there.keys() != self.expected.keys():
             self.faults.append(f"missing at the end: {sorted(self.expected.keys() - there.keys())}")
         self.faults += [f"{name} differs" for name, data in there.items() if data != self.expected.get(name)]
+
+
+def known(out: Path) -> int:
+    """The bytes of what the manifests of `out` say."""
+    return sum(path.stat().st_size for path in manifests_of(out))
 
 
 def put(noise: np.ndarray, place: Path, kind: str) -> None:
