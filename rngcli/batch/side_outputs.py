@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,38 +14,47 @@ from ..inference import engine
 from ..inference.step_map import step_map
 from .file_options import FileOptions
 from .inputs import Outcome, Task
-from .manifest_entry import Source, stamp
+from .manifest_entry import Source
+from .reference import NO_PARTNER, Reference
 from .report import json_number
 
 
-def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray]) -> Outcome:
-    """The outcome with its scores against the reference, where that has a picture of its name."""
+def scored(
+    outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray], noisy: Callable[[], np.ndarray]
+) -> Outcome:
+    """The outcome with its scores against the reference, and the input's own, where that has a partner of it."""
     if not (files.reference and files.score):
         return outcome
-    partner = files.reference / outcome.task.name
-    if not partner.exists():
-        return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
-    clean = images.read(partner, files.read)
-    scores, reasons = files.score(pixels(), images.in_srgb(clean))
+    partner = Reference(files.reference).partner(outcome.task)
+    if not partner:
+        note = f"{NO_PARTNER}{files.reference / outcome.task.name}, nor another of its stem"
+        return replace(outcome, notes=(*outcome.notes, note))
+    clean = images.in_srgb(images.read(partner, files.read))
+    scores, reasons = files.score(pixels(), clean)
+    before = noisy()
+    # A picture that was enlarged has no score of its own.
+    input_scores = files.score(before, clean)[0] if before.shape == clean.shape else {}
     notes = (f"not scored: {reason}" for reason in dict.fromkeys(reasons))
-    return replace(outcome, scores=scores, notes=(*outcome.notes, *notes))
+    return replace(outcome, scores=scores, input_scores=input_scores, notes=(*outcome.notes, *notes))
 
 
 def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
     kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
-    if outcome.scores:
-        kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}
-        kept["against"] = against(reference, outcome.task)
+    kept["detail_map"] = list(outcome.detail_map)
+    if outcome.scores and reference:
+        for name, scores in (("scores", outcome.scores), ("input_scores", outcome.input_scores)):
+            kept[name] = {metric: json_number(value) for metric, value in scores.items()}
+        kept["against"] = Reference(reference).state(outcome.task)
     return kept
 
 
-def against(reference: Path | None, task: Task) -> list[Any] | None:
-    """Which picture a score is against, and its state; OSError where it is not there."""
-    if not reference:
-        return None
-    return [os.path.realpath(reference / task.name), *stamp(reference / task.name)]
+def detail_map(starts: np.ndarray) -> tuple[str, ...]:
+    """How much detail each tile got, (rows, columns) in [0, 1], as rows of hexadecimal digits; nothing where none."""
+    if not starts.any():
+        return ()
+    return tuple("".join(f"{digit:x}" for digit in row) for row in np.rint(starts.clip(0, 1) * 15).astype(int))
 
 
 def map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions) -> None:
