@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from .. import images
 from ..atomic import GrowingFile
@@ -97,13 +102,17 @@ class DocumentWriter:
             journal.written(target, hashed)
         outcome = replace(self._outcome, notes=self._told())
         try:  # as it is on the disk, page by page
-            outcome = scored(outcome, self.files, lambda: map(images.in_srgb, images.read_pages(target)))
+            after, before = (partial(self._in_srgb, path) for path in (target, self.task.source))
+            outcome = scored(outcome, self.files, after, before)
         except Exception as error:
             outcome = noted(outcome, f"not scored: {failure(error)}")
         if journal:
             with suppress(RngError):  # of a full disk, the next picture tells
                 journal.noted(target, figures_of(outcome, self.files.reference))
         return self._settle(outcome)
+
+    def _in_srgb(self, path: Path) -> Iterator[np.ndarray]:
+        return map(images.in_srgb, images.read_pages(path, self.files.read))
 
     def _told(self) -> tuple[str, ...]:
         """Notes, each once, with the pages that it is about where these are not all."""

@@ -71,6 +71,8 @@ class Outcome:
     steps: float = 0.0  # mean evaluations of the generator a tile
     seconds: float = 0.0
     scores: Mapping[str, float | None] = field(default_factory=dict)  # None: could not be had
+    input_scores: Mapping[str, float | None] = field(default_factory=dict)  # of the source itself
+    detail_map: tuple[str, ...] = ()  # how much detail each tile got, 0..f; a string a row of tiles
     notes: tuple[str, ...] = ()
     before: bool = False
     pages: int = 1

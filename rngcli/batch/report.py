@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,13 @@ def row_of(outcome: Outcome) -> Row:
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
-        **{name: json_number(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
+        **_rounded(outcome.scores),
+        **_rounded({f"input_{name}": value for name, value in outcome.input_scores.items()}),
     }
+
+
+def _rounded(scores: Mapping[str, float | None]) -> Row:
+    return {name: json_number(None if value is None else round(value, 5)) for name, value in scores.items()}
 
 
 def rows_of(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Row]:
