@@ -18,7 +18,7 @@ from ..images import in_srgb, read_pages
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
-from . import worker
+from . import devices, worker
 from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
 from .manifest import Manifest, State
@@ -45,7 +45,7 @@ class BatchOptions:
 
     request: Request = field(default_factory=Request)
     model: str = "rng-s"  # a shipped model's name, or a bundle's path
-    device: str = "auto"
+    device: str = "auto"  # or several: "cuda:0,cuda:1", "all"
     precision: str = "auto"
     capacity: int | None = None
     format: str | None = None
@@ -56,13 +56,18 @@ class BatchOptions:
     recipe: str = ""  # tells apart operators and masks, where there are any
 
     @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that the pictures are shared among."""
+        return devices.devices_named(self.device)
+
+    @cached_property
     def digest(self) -> str:
         """Of all that an output depends on beside its source; needs the model's file, but not its networks.
 
         Not the capacity, which changes no more than roundings, and not rng's version: after an update nobody wants to
         do ten thousand pictures again unasked.
         """
-        device, request = find_device(self.device), self.request
+        device, request = find_device(self.devices[0]), self.request
         generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
         return digest({
             "model": file_hash(resolve(self.model)),
@@ -82,8 +87,8 @@ class BatchOptions:
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
-        """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method, self.operator)
+        """The model's networks on the device, the first of several."""
+        return Pipeline(load(self.model), self.devices[0], self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -145,7 +150,11 @@ class Batch:
         """Before any work: EnvironmentFault where a folder takes no files, ModelError where the model cannot do it."""
         for place in filter(None, (self.folder, self.options.files.step_maps)):
             check_folder(place)
-        self.pipeline.require(self.options.request)
+        options = self.options
+        if len(options.devices) > 1:  # each of which loads it in a process of its own; here one tile tells as much
+            options = replace(options, device="cpu", precision="fp32", capacity=1)
+        pipeline = self.pipeline if options is self.options else options.pipeline()
+        pipeline.require(options.request)
 
     def before(self, score: Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
@@ -198,18 +207,24 @@ class Batch:
         return outcome
 
     def run(self, watch: Watch | None = None, score: Score | None = None) -> Generator[Outcome]:
-        """Denoise `todo`; outcomes come as they are finished. Raises what `worker.run` raises."""
+        """Denoise `todo`, on one device or many; outcomes come as they are finished. Raises as `worker.run` does."""
         with ExitStack() as open_until_end:
             files = replace(self.options.files, score=score)
             files = replace(files, journal=open_until_end.enter_context(self._journal(self.manifest)))
             if self.maps:
                 files = replace(files, map_journal=open_until_end.enter_context(self._journal(self.maps)))
             # Closed at once, whatever happens: no thread may write once the journal is closed.
-            outcomes = open_until_end.enter_context(
-                closing(worker.run(self.todo, self.pipeline, self.options.request, files, watch))
-            )
-            for outcome in outcomes:
-                yield self._remembered(outcome) if outcome.before else outcome
+            for outcome in open_until_end.enter_context(closing(self._outcomes(files, watch or Watch()))):
+                if not outcome.error and not outcome.megapixels:  # another run or process has made it
+                    self.manifest.refresh()
+                    outcome = self._remembered(outcome)
+                yield outcome
+
+    def _outcomes(self, files: FileOptions, watch: Watch) -> Generator[Outcome]:
+        if len(self.options.devices) == 1:
+            return worker.run(self.todo, self.pipeline, self.options.request, files, watch)
+        job = devices.Job(self.options, self.manifest.folder, self.options.digest, files.score)
+        return devices.run(self.todo, job, watch)
 
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
         maps = manifest is self.maps

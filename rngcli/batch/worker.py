@@ -104,7 +104,9 @@ class _Batch:
             if read.page == 0:
                 self.documents[task.name] = DocumentWriter(task, read, self.files)
             if read.page + 1 < len(read.pages):  # the next page is read while this one is computed
-                following = self.readers.submit(read_page, task, read, read.page + 1, self.files)
+                following: Future[ReadPicture | None] = self.readers.submit(
+                    read_page, task, read, read.page + 1, self.files
+                )
                 self.reading.appendleft((task, following))
         key = f"{task.name}\0{next(self.drawn)}"
         self.flying[key] = task, read

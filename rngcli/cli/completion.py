@@ -30,4 +30,5 @@ models = _one_of(available)  # for a file the shell's own completion takes over
 datasets = _one_of(_datasets)
 formats = _one_of(_formats)
 devices = _one_of(lambda: ("auto", "cpu", "cuda", "mps"))
+device_lists = _one_of(lambda: ("auto", "cpu", "cuda", "mps", "all"))
 precisions = _one_of(lambda: ("auto", "fp32", "bf16", "fp16"))

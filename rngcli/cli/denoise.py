@@ -19,7 +19,7 @@ from .options import (
     REPORT,
     BatchSize,
     Debug,
-    Device,
+    Devices,
     MethodName,
     Model,
     Precision,
@@ -85,7 +85,7 @@ def denoise(
     ] = "auto",
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
     suffix: Annotated[
@@ -134,6 +134,14 @@ def denoise(
     step_map: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/n",
+            help="Only part i of n, from 1, by the names' hash: for Slurm arrays and GNU parallel.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; touch nothing.", rich_help_panel=OUTPUT)

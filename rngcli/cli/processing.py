@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ..batch.inputs import Naming, Outcome, keep_apart, told
 from ..batch.report import check_report, rows_of, write_report
+from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
@@ -32,9 +33,11 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        named_only = [name for name in ("reference", "report", "step_map", "dry_run", "mask") if given.get(name)]
+        files_only = ("reference", "report", "step_map", "shard", "dry_run", "mask")
+        named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
+        shard = Shard.named(given["shard"]) if given["shard"] else None
         if report:
             check_report(report)
             if given["log"] and given["log"].absolute() == report.absolute():
@@ -52,6 +55,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         if operands.piped:
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
+        inputs = shard.of(inputs) if shard else inputs
         if step_map:
             keep_apart(inputs.tasks, step_map)
         batch = Batch(inputs, options)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd, raw, tiff
+from rngcli.images.ifd import ByteOrder
 from rngcli.images.image import Image, ReadOptions
 from rngcli.images.maker_note import MAKER_NOTE, relocated
 from rngcli.images.tiff import PageForm
@@ -112,12 +113,11 @@ class PageAppender:
         if end:
             self._file.seek(self._link)
             self._file.write(struct.pack(word, at + base))
-        self._link = base + _end_of(page, at)
+        self._link = base + _end_of(page, at, order, big)
 
 
-def _end_of(data: bytes, at: int) -> int:
+def _end_of(data: bytes | bytearray, at: int, order: ByteOrder, big: bool) -> int:
     """Where a directory's pointer to the next one stands."""
-    order, big, _ = ifd.header(data) or ("<", False, 0)
     count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
     return int(at + (8 + 20 * count if big else 2 + 12 * count))
 
@@ -127,15 +127,15 @@ def moved(data: bytes, base: int) -> bytearray:
     block = bytearray(data)
     start = ifd.header(data)
     if base and start:
-        _move_directory(block, start[2], base)
+        order, big, at = start
+        _move_directory(block, at, base, order, big)
     return block
 
 
-def _move_directory(block: bytearray, at: int, base: int) -> None:
-    order, big, _ = ifd.header(block) or ("<", False, 0)
+def _move_directory(block: bytearray, at: int, base: int, order: ByteOrder, big: bool) -> None:
     inline, word, step = (8, order + "Q", 20) if big else (4, order + "I", 12)
     first = at + (8 if big else 2)
-    for row in range(first, _end_of(block, at), step):
+    for row in range(first, _end_of(block, at, order, big), step):
         tag, kind = struct.unpack_from(order + "HH", block, row)
         count = struct.unpack_from(word, block, row + 4)[0]
         size, place = count * ifd.size_of(kind), row + 4 + inline
@@ -146,7 +146,7 @@ def _move_directory(block: bytearray, at: int, base: int) -> None:
                 block[far : far + size] = relocated(bytes(block[far : far + size]), far, far + base)
             place = far
         if tag in _POINTERS:
-            _move_directory(block, struct.unpack_from(word, block, place)[0], base)
+            _move_directory(block, struct.unpack_from(word, block, place)[0], base, order, big)
         if tag in _POINTERS or tag in _SEGMENTS:
             width = order + {ifd.LONG: "I", ifd.IFD: "I"}.get(kind, "Q")
             for at_value in range(place, place + size, struct.calcsize(width)):
