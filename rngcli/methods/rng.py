@@ -191,7 +191,8 @@ class RnG:
         if request.budget is not None:
             return [self.budgets[request.budget]] * len(noisy)
         assert self.controller is not None
-        return [self.budgets[i] for i in self.controller.budget(self.controller.condition(noisy, r))]
+        chosen = self.controller.budget(self.controller.condition(noisy, r))
+        return [self.budgets[i] for i in chosen.tolist()]  # the one wait for the device
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
         return self.process.begin(level, first_noise(self.process.spec, noise, held["x"], held["r"]))
