@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground upwards; the files at the top of the package lie below every folder.
 FLOORS = [
     "rngcli errors",
-    "atomic signals device",
+    "atomic signals device pages",
     "nets diffusion images metrics",
     "models data",
     "methods",

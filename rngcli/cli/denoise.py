@@ -148,10 +148,15 @@ def denoise(
     ] = False,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Clean pictures of the same names: adds scores.", rich_help_panel=REPORT),
+        typer.Option(metavar="DIR", help="Clean pictures, by folder and stem: adds scores.", rich_help_panel=REPORT),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json|.csv", help="One row a picture.", rich_help_panel=REPORT)
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|.csv|.html",
+            help="One row a picture; .html: a page with each before and after, worst first.",
+            rich_help_panel=REPORT,
+        ),
     ] = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append every line to it, as text.", rich_help_panel=REPORT)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..batch.inputs import Naming, Outcome, keep_apart, told
-from ..batch.report import check_report, rows_of, write_report
+from ..batch.report import check_report
 from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
@@ -19,6 +19,7 @@ from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
+from .run_report import RunReport
 from .stdio import run_piped
 
 if TYPE_CHECKING:
@@ -135,20 +136,25 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
     return Exit.OK
 
 
-def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
+def _run(batch: Batch, path: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
     if batch.begins:
         with progress.waiting("loading the model …", tell.quiet):
             batch.prepare()
     outcomes: list[Outcome] = []
+    report = RunReport(path, batch, tell.quiet) if path else None
+    cut_short = True
     faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
     try:
         for outcome in _outcomes(batch, tell):
             outcomes.append(outcome)
+            if report:
+                report.add(outcome)
             try:
                 tell.outcome(outcome)
             except EnvironmentFault as fault:
                 faults.append(fault)
+        cut_short = False
     except PictureError:  # --fail-fast; the summary names it
         pass
     except KeyboardInterrupt:
@@ -158,7 +164,7 @@ def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
         outcomes[:] = batch.lost(outcomes)
         try:
             if report:
-                write_report(report, rows_of(batch.tasks, outcomes))
+                report.write(outcomes, cut_short)
         finally:
             tell.summary(outcomes, len(batch.tasks), batch.passed_over)
     if faults:

@@ -15,18 +15,18 @@ from ..batch.report import as_line
 
 
 def score_table(scored: Sequence[Outcome]) -> Table:
-    """A row a picture, then the means; a gain where the input has a score of its own."""
+    """A row a picture, then the means; the gain in PSNR where the input has a score of its own."""
     names = list(dict.fromkeys(name for outcome in scored for name in outcome.scores))
-    gains = any(outcome.input_scores for outcome in scored)
-    heads = (head for name in names for head in ((name, "gain") if gains else (name,)))
+    gained = [name for name in names if name == "psnr" and any(outcome.input_scores for outcome in scored)]
+    heads = (head for name in names for head in ((name, "gain") if name in gained else (name,)))
     table = Table("picture", "steps", "seconds", *heads, title="against the reference")
     for outcome in scored:
-        cells = [figure(value) for values in _columns([outcome], names, gains) for value in values]
+        cells = [figure(value) for values in _columns([outcome], names, gained) for value in values]
         # As Text: in a string, rich would take brackets for markup and :words: for emoji.
         table.add_row(Text(as_line(outcome.task.name)), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *cells)
     table.add_section()
     steps = np.mean([outcome.steps for outcome in scored])
-    table.add_row("mean", f"{steps:.1f}", "", *map(_mean, _columns(scored, names, gains)))
+    table.add_row("mean", f"{steps:.1f}", "", *map(_mean, _columns(scored, names, gained)))
     return table
 
 
@@ -34,11 +34,13 @@ def figure(value: float | None) -> str:
     return "n/a" if value is None else "∞" if math.isinf(value) else f"{value:.4f}"
 
 
-def _columns(outcomes: Sequence[Outcome], names: Sequence[str], gains: bool) -> list[list[float | None]]:
+def _columns(
+    outcomes: Sequence[Outcome], names: Sequence[str], gained: Sequence[str]
+) -> list[list[float | None]]:
     columns: list[list[float | None]] = []
     for name in names:
         columns.append([outcome.scores.get(name) for outcome in outcomes])
-        if gains:
+        if name in gained:
             columns.append([gain(outcome, name) for outcome in outcomes])
     return columns
 
