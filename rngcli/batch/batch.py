@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class BatchOptions:
             "bright": self.files.read.raw_bright,
             **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
             **({"hot": True} if self.files.read.keep_hot_pixels else {}),
+            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
@@ -154,14 +155,14 @@ class Batch:
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
-        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
+        figures = {name: float(known[name]) for name in worker.FIGURES if name in known}
         scores: dict[str, float | None] = {}
         with suppress(OSError):
             same = "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task)
             if same and self.manifest.made(outcome.task.target):  # and not edited since
                 scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
         notes = tuple(known.get("notes", ()))
-        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
+        return replace(outcome, **figures, scores=scores, notes=notes)  # type: ignore[arg-type]
 
     def _measured(self, outcome: Outcome, files: worker.FileOptions) -> Outcome:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""

@@ -45,6 +45,7 @@ def row_of(outcome: Outcome) -> Row:
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
+        "sigma": None if outcome.sigma is None else round(outcome.sigma, 2),
         **{name: json_number(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
     }
 

@@ -18,8 +18,10 @@ from .. import images
 from ..device import is_out_of_memory
 from ..errors import EnvironmentFault, PictureError, RngError
 from ..inference import engine
+from ..inference.noise_level import noise_level
 from ..inference.pipeline import Pipeline
 from ..inference.step_map import step_map
+from ..inference.strength import Strength
 from ..inference.tiling import Grid
 from ..methods.contract import Frame, Request
 from .inputs import Outcome, Task
@@ -28,6 +30,8 @@ from .report import json_number
 
 READERS, WRITERS = 2, 2
 AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
+
+FIGURES = ("megapixels", "steps", "seconds", "sigma")  # of an Outcome
 
 # (denoised, clean), (H, W, 3) in [0, 1] each -> figures by name, and why those that are None could not be had
 Score = Callable[[np.ndarray, np.ndarray], tuple[Mapping[str, float | None], Sequence[str]]]
@@ -46,6 +50,7 @@ class FileOptions:
     masks: Path | None = None  # a picture, or a folder of pictures of the same names: white where pixels are missing
     score: Score | None = None
     step_maps: Path | None = None
+    strength: Strength = field(default_factory=Strength)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class _Read:
     picture: images.Image
     source: Source | None
     valid: np.ndarray | None = None  # (H, W) bool, false in holes
+    noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
 
 
 class _Batch:
@@ -131,7 +137,7 @@ class _Batch:
             height, width = picture.pixels.shape[:2]
             self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
             self.flying[task.name] = (task, read)
-            yield engine.Job(task.name, picture.pixels, read.valid)
+            yield engine.Job(task.name, picture.pixels, read.valid, read.noise)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
         self.reading.extend((task, self.readers.submit(self._read, task)) for task in tasks)
@@ -156,7 +162,8 @@ class _Batch:
         except (OSError, ValueError):
             source = None  # reading says why
         picture = images.read(task.source, self.files.read)
-        return _Read(picture, source, self._valid(task, picture) if self.files.masks else None)
+        valid = self._valid(task, picture) if self.files.masks else None
+        return _Read(picture, source, valid, noise_level(picture.pixels, valid))
 
     def _valid(self, task: Task, picture: images.Image) -> np.ndarray:
         """What the picture's mask leaves of it, (H, W) bool."""
@@ -180,6 +187,7 @@ class _Batch:
         try:
             if result.error:
                 raise result.error
+            result = replace(result, pixels=self.files.strength.blended(picture.pixels, result.pixels))
             format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
             data = images.encode(picture.with_pixels(result.pixels), format, self.files.write)
             if not self._put(task, data, read.source):
@@ -188,7 +196,8 @@ class _Batch:
             return Outcome(task, _told(error))
         megapixels = result.pixels.size / 3e6
         notes = (*picture.notes, *images.losses(picture, format, self.files.write))
-        outcome = Outcome(task, None, megapixels, float(result.steps.mean()), result.seconds, notes=notes)
+        figures = (megapixels, float(result.steps.mean()), result.seconds, 255 * read.noise)
+        outcome = Outcome(task, None, *figures, notes=notes)
         for beside in (self._scored, self._mapped):
             try:
                 outcome = beside(outcome, result, read)
@@ -291,7 +300,7 @@ def scored(outcome: Outcome, files: FileOptions, pixels: Callable[[], np.ndarray
 
 def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
-    kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
+    kept: dict[str, Any] = {name: getattr(outcome, name) for name in FIGURES}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
     if outcome.scores:
         kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}

@@ -74,6 +74,34 @@ def denoise(
             rich_help_panel=PROCESS,
         ),
     ] = 1.0,
+    strength: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the noise that is taken away; below 1 some of it stays, 0: all.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
+    luma: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="The same for brightness alone: 0.7 leaves some grain, without colour.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
+    chroma: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1", min=0, max=1, callback=finite, help="The same for colour alone.", rich_help_panel=PROCESS
+        ),
+    ] = 1.0,
     seed: Seed = 0,
     sigma: Annotated[
         str,

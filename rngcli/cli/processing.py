@@ -61,6 +61,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
     from ..batch.batch import BatchOptions
     from ..batch.worker import FileOptions
+    from ..inference.strength import Strength
 
     files = FileOptions(
         ReadOptions(
@@ -71,6 +72,7 @@ def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, aske
         reference=given["reference"],
         step_maps=given["step_map"],
         masks=asked.masks,
+        strength=Strength(given["strength"] * given["luma"], given["strength"] * given["chroma"]),
     )
     return BatchOptions(
         _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,

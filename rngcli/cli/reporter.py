@@ -119,7 +119,8 @@ class Reporter:
             self.bar.settled(outcome)
         if not (outcome.error or outcome.before):
             figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
-            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            noise = "" if outcome.sigma is None else f"  noise {outcome.sigma:.1f}"
+            line = f"{outcome.task.name}{noise}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
             (self.log if self.bar else self.say)(line)
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
@@ -138,6 +139,8 @@ class Reporter:
         counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
         self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
+        if noise := [outcome.sigma for outcome in outcomes if outcome.sigma is not None]:
+            self.say(_noise_line(noise))
         if passed_over:
             self.say(told(passed_over))
         for outcome in failed:
@@ -146,6 +149,12 @@ class Reporter:
             print(as_line(line), file=sys.stderr)
         end = {"done": len(done), "skipped": before, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
         self._emit({"summary": {**end, "passed_over": sum((passed_over or {}).values()), "seconds": round(seconds, 3)}})
+
+
+def _noise_line(sigmas: Sequence[float]) -> str:
+    least, middle, most = (float(np.quantile(sigmas, q)) for q in (0, 0.5, 1))
+    several = f" in the median, {least:.1f} to {most:.1f}" if len(sigmas) > 1 else ""
+    return f"noise before: σ {middle:.1f} of 255{several}"
 
 
 def _figure(value: float | None) -> str:

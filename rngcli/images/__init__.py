@@ -1,6 +1,7 @@
 """What a picture on disk is: `read` and `write` files, `decode` and `encode` their bytes."""
 
 from rngcli.atomic import PART_PREFIX, PART_SUFFIX
+from rngcli.images.arrays import array_of, image_of, samples_like
 from rngcli.images.colour import in_srgb
 from rngcli.images.files import (
     FORMAT_OF_SUFFIX,
@@ -23,6 +24,7 @@ from rngcli.images.metadata import Metadata
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
-    "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "decode", "encode",
-    "format_named", "in_srgb", "losses", "output_suffix", "read", "sniff", "write", "write_bytes", "write_new",
+    "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "array_of", "decode",
+    "encode", "format_named", "image_of", "in_srgb", "losses", "output_suffix", "read", "samples_like", "sniff",
+    "write", "write_bytes", "write_new",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
     "dng": ".dng",
 }  # fmt: skip
-READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
+READABLE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
     "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode, "avif": avif.decode,
