@@ -121,7 +121,7 @@ def test_the_noise_before_is_in_json_report_and_summary_also_the_second_time(pla
         assert sigma["b.png"] == pytest.approx(30, rel=0.15)
         middle, least, most = ((sigma["a.png"] + sigma["b.png"]) / 2, sigma["a.png"], sigma["b.png"])
         assert f"noise before: σ {middle:.1f} of 255 in the median, {least:.1f} to {most:.1f}" in done.err
-    assert f"b.png  noise {most:.1f}  " in first.err
+    assert f" s  noise {most:.1f}\n" in first.err
     with (place / "r.csv").open(newline="") as file:
         rows = {row["file"]: row["sigma"] for row in csv.DictReader(file)}
     assert rows == {row["file"]: str(row["sigma"]) for row in json.loads((place / "r.json").read_text())}

@@ -90,9 +90,8 @@ class BatchProgress:
             return
         pictures, megapixels = self._meter.now()
         rate = megapixels / max(time.monotonic() - self._begun, 1e-9)
-        unit = "picture" if self._bar.total == 1 else "pictures"
         speed = f"{rate:.2f} Mpx/s" if rate else "starting"
-        self._bar.desc = f"{self._meter.pictures}/{self._bar.total} {unit}  {speed}"
+        self._bar.desc = f"{self._meter.pictures}/{progress.counted(self._bar.total, 'pictures')}  {speed}"
         failed = _red(f"{self._failed} failed") if self._failed else ""
         self._bar.postfix = ", ".join(filter(None, (failed, self._name)))
         self._bar.update(max(0.0, pictures - self._bar.n))

@@ -61,7 +61,13 @@ def denoise(
         ),
     ] = 100,
     steps: Annotated[
-        str, typer.Option(metavar="auto|N", help="auto: the controller decides, tile by tile.", rich_help_panel=PROCESS)
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="auto: the controller decides, tile by tile.",
+            autocompletion=completion.words("auto"),
+            rich_help_panel=PROCESS,
+        ),
     ] = "auto",
     detail: Annotated[
         float,
@@ -108,6 +114,7 @@ def denoise(
         typer.Option(
             metavar="auto|S",
             help="The noise's standard deviation, 0..255, for methods that need it; auto: estimated.",
+            autocompletion=completion.words("auto"),
             rich_help_panel=PROCESS,
         ),
     ] = "auto",
@@ -142,7 +149,13 @@ def denoise(
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
     ] = False,
     raw_space: Annotated[
-        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option(
+            metavar="srgb|p3|prophoto",
+            help="Camera RAW: colour space.",
+            autocompletion=completion.words("srgb", "p3", "prophoto"),
+            rich_help_panel=OUTPUT,
+        ),
     ] = "srgb",
     keep_hot_pixels: Annotated[
         bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)

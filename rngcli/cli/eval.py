@@ -61,6 +61,7 @@ def measure(
         typer.Option(
             metavar="N,N,…",
             help="awgn | awgn8 (as 8-bit files), both with --sigma | night | film | coarse | jpeg | bands.",
+            autocompletion=completion.noises,
             rich_help_panel=PICTURES,
         ),
     ] = "",
@@ -75,6 +76,7 @@ def measure(
         typer.Option(
             metavar="M,M,…",
             help="rng | reconstruct | fixed:N | budget:K | grain:S | input | nlm | wavelet | bm3d, side by side.",
+            autocompletion=completion.compared,
             rich_help_panel=METHODS,
         ),
     ] = "rng",
@@ -90,6 +92,7 @@ def measure(
         typer.Option(
             metavar="M,M,…",
             help="psnr | ssim | lpips | lpips-alex | lpips-vgg | lpips-squeeze | niqe; all that can be had by default.",
+            autocompletion=completion.metrics,
             rich_help_panel=METRICS,
         ),
     ] = None,
@@ -192,7 +195,7 @@ def fit_niqe(
     used, count, problems = fit_scene_model(folder, out)
     for problem in problems:
         progress.write(f"left out {problem}")
-    typer.echo(f"{out}: fitted on {used} of {count} pictures")
+    typer.echo(f"{out}: fitted on {used} of {progress.counted(count, 'pictures')}")
 
 
 def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None, json: bool, quiet: bool) -> Exit:

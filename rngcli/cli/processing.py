@@ -151,7 +151,8 @@ def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
         pass
     except KeyboardInterrupt:
         done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
-        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
+        after = f"interrupted after {done} of {progress.counted(len(batch.todo), 'pictures')}"
+        raise Interrupted(after, tell.goes_on) from None
     finally:
         outcomes[:] = batch.lost(outcomes)
         try:

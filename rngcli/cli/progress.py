@@ -62,6 +62,11 @@ def waiting(line: str, quiet: bool = False) -> Iterator[None]:
             sys.stderr.flush()
 
 
+def counted(number: int, things: str) -> str:
+    """1 picture, 2 pictures."""
+    return f"{number} {things.removesuffix('s') if number == 1 else things}"
+
+
 def write(line: str) -> None:
     """A line on stderr, above the bars that are open."""
     tqdm.write(line, file=sys.stderr)
@@ -133,7 +138,7 @@ class _Lines:
         if self.silent:
             return
         if not done:
-            write(f"{self.doing} {total} {self.unit.removesuffix('s') if total == 1 else self.unit}")
+            write(f"{self.doing} {counted(total, self.unit)}")
             return
         took = now - self._begun
         left = tqdm.format_interval(max(0.0, took / done * (total - done)))

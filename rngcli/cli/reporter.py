@@ -120,7 +120,7 @@ class Reporter:
         if not (outcome.error or outcome.before):
             figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
             noise = "" if outcome.sigma is None else f"  noise {outcome.sigma:.1f}"
-            line = f"{outcome.task.name}{noise}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{noise}{figures}"
             (self.log if self.bar else self.say)(line)
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .asked import Asked
 from .denoise import denoise, process
 from .options import PROCESS
@@ -74,12 +75,21 @@ def deblur(kernel: Kernel, **given: Any) -> Any:
 @_like_denoise()
 def upscale(
     scale: Annotated[
-        int, typer.Option(metavar="2|3|4", min=2, max=4, help="Along each side.", rich_help_panel=PROCESS)
+        int,
+        typer.Option(
+            metavar="2|3|4",
+            min=2,
+            max=4,
+            help="Along each side.",
+            autocompletion=completion.words("2", "3", "4"),
+            rich_help_panel=PROCESS,
+        ),
     ],
     kernel: Annotated[
         str,
         typer.Option(
             metavar="auto|FILE|gaussian:S|motion:L,A",
+            autocompletion=completion.words("auto", "gaussian:", "motion:"),
             help="The blur before pixels were left out, in px of the large picture; auto: gaussian:SCALE/2.",
             rich_help_panel=PROCESS,
         ),
