@@ -177,8 +177,20 @@ def denoise(
         typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; touch nothing.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be done, and how long it takes; touch nothing.", rich_help_panel=OUTPUT
+        ),
     ] = False,
+    preview: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="PX[@X,Y] FILE",
+            help="No output but FILE, .png or .html: a part of PX by PX, the noisiest with texture or that at X,Y, as "
+            "it is and with --detail 0, 0.5 and 1; and how long all will take.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Clean pictures of the same names: adds scores.", rich_help_panel=REPORT),
@@ -202,6 +214,8 @@ def denoise(
     What is done with these settings is left alone: the same command goes on.
     A file that rng did not make is never replaced unasked.
     A broken one never stops the others: it is named at the end, the exit code is 1.
+
+    First, perhaps: rng denoise photos/ --preview 512 preview.png
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ..batch.inputs import Naming, Outcome, keep_apart, told
 from ..batch.report import check_report, rows_of, write_report
-from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import progress
@@ -19,6 +19,7 @@ from .operands import Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
 from .stdio import run_piped
+from .window import Window, check_preview
 
 if TYPE_CHECKING:
     from ..batch.batch import Batch, BatchOptions
@@ -31,6 +32,8 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
+        if given["preview"]:
+            return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
         named_only = [name for name in ("reference", "report", "step_map", "dry_run", "mask") if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
@@ -80,6 +83,22 @@ def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, aske
     )  # fmt: skip
 
 
+def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
+    place, file = given["preview"]
+    if given["out"] or given["files_from"] or Path("-") in (given["paths"] or ()):
+        raise UsageError("--preview takes pictures or folders, and writes its own file", "rng denoise IN --preview …")
+    window = Window.parsed(place)
+    check_preview(file)
+    with progress.waiting("loading …", given["quiet"]):
+        from ..device import heed_cpu_quota
+        from .preview import preview
+
+    heed_cpu_quota()
+    options = _options(given, None, False, Asked())
+    preview(given["paths"] or (), window, file, options, tell)
+    return Exit.OK
+
+
 def _check_reference(reference: Path | None) -> None:
     if reference and not reference.is_dir():
         raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
@@ -121,13 +140,27 @@ def _sigma(text: str) -> float | None:
     return sigma / 255
 
 
+def _forecast(batch: Batch) -> str:
+    """How long `todo` will take; why that cannot be said, where the model cannot do it."""
+    try:
+        with progress.waiting("measuring a tile …"):
+            from .forecast import forecast
+
+            return forecast([task.source for task in batch.todo], batch.pipeline, batch.options.request)
+    except RngError as error:
+        return f"how long it takes cannot be said: {error.cause}"
+
+
 def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
     for task in batch.todo:
         tell.say(f"{task.source} -> {task.target}")
+    took = _forecast(batch) if batch.todo else ""
     for outcome in batch.refused:
         tell.say(f"refused: {outcome.task.name}: {outcome.error}")
     refused = f", {len(batch.refused)} refused" if batch.refused else ""
     tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    if took:
+        tell.say(took)
     if batch.passed_over:
         tell.say(told(batch.passed_over))
     return Exit.OK

@@ -67,6 +67,13 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def duration(seconds: float) -> str:
+    """In words, to two digits: 4.2 s, 70 s, 23 min, 5.1 h."""
+    unit, length = ("s", 1) if seconds < 100 else ("min", 60) if seconds < 6000 else ("h", 3600)
+    amount = seconds / length
+    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+
+
 def write(line: str) -> None:
     """A line on stderr, above the bars that are open."""
     tqdm.write(line, file=sys.stderr)

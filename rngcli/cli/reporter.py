@@ -138,7 +138,7 @@ class Reporter:
         megapixels = sum(outcome.megapixels for outcome in done)
         counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
-        self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
+        self.say(f"{counts} in {seconds:.1f} s ({_speed(megapixels / max(seconds, 1e-9))})")
         if noise := [outcome.sigma for outcome in outcomes if outcome.sigma is not None]:
             self.say(_noise_line(noise))
         if passed_over:
@@ -149,6 +149,12 @@ class Reporter:
             print(as_line(line), file=sys.stderr)
         end = {"done": len(done), "skipped": before, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
         self._emit({"summary": {**end, "passed_over": sum((passed_over or {}).values()), "seconds": round(seconds, 3)}})
+
+
+def _speed(rate: float) -> str:
+    """Megapixels a second, and what that means for a photograph of 24."""
+    shown = f"{rate:.2f} Mpx/s"
+    return f"{shown}: 24 Mpx in {progress.duration(24 / rate)}" if rate > 0 else shown
 
 
 def _noise_line(sigmas: Sequence[float]) -> str:

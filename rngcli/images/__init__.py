@@ -13,18 +13,19 @@ from rngcli.images.files import (
     format_named,
     output_suffix,
     read,
+    size_of,
     sniff,
     write,
     write_bytes,
     write_new,
 )
 from rngcli.images.fitting import losses
-from rngcli.images.image import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions
+from rngcli.images.image import Depth, Encoding, Format, Image, RawSpace, ReadOptions, WriteOptions, turned
 from rngcli.images.metadata import Metadata
 
 __all__ = [
     "FORMAT_OF_SUFFIX", "PART_PREFIX", "PART_SUFFIX", "RAW_SUFFIXES", "READABLE_SUFFIXES", "SUFFIX_OF_FORMAT",
     "Depth", "Encoding", "Format", "Image", "Metadata", "RawSpace", "ReadOptions", "WriteOptions", "array_of", "decode",
-    "encode", "format_named", "image_of", "in_srgb", "losses", "output_suffix", "read", "samples_like", "sniff",
-    "write", "write_bytes", "write_new",
+    "encode", "format_named", "image_of", "in_srgb", "losses", "output_suffix", "read", "samples_like", "size_of",
+    "sniff", "turned", "write", "write_bytes", "write_new",
 ]  # fmt: skip

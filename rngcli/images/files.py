@@ -16,7 +16,7 @@ from rngcli.images import avif, dng, heic, ifd, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
-from rngcli.images.image import Format, Image, ReadOptions, WriteOptions
+from rngcli.images.image import Format, Image, ReadOptions, TooManyPixels, WriteOptions
 from rngcli.images.metadata import density
 
 RAW_SUFFIXES = frozenset({
@@ -159,6 +159,15 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PictureError(f"the file cannot be read ({reason})", "check that it is there and readable") from None
     return _named(decode(data, options), path.suffix)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of the picture in a file, as its header says, before anything is decoded; errors as `read`."""
+    try:
+        pixels = read(path, ReadOptions(max_pixels=0)).pixels
+    except TooManyPixels as told:
+        return told.height, told.width
+    return pixels.shape[0], pixels.shape[1]
 
 
 def _named(image: Image, suffix: str) -> Image:
