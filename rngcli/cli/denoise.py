@@ -224,6 +224,8 @@ def denoise(
 
 def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
     """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
-    from .processing import process  # late: help needs no codec
+    from .progress import waiting
 
+    with waiting("loading …", given["quiet"]):
+        from .processing import process  # late: help needs no codec
     return process(given, asked)

@@ -48,9 +48,14 @@ def _screen(file: IO[str]) -> tuple[int, int]:
 
 
 @contextmanager
-def waiting(line: str, quiet: bool = False) -> Iterator[None]:
-    """A line that stands on a terminal until what is within is done; nothing elsewhere, nor where `quiet`."""
+def waiting(line: str, quiet: bool = False, lasting: bool = False) -> Iterator[None]:
+    """A line that stands on a terminal until what is within is done; elsewhere, where `lasting`, one that stays.
+
+    Nothing where `quiet`.
+    """
     shown = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if lasting and not (shown or quiet):
+        write(line)
     if shown:
         sys.stderr.write(line)
         sys.stderr.flush()

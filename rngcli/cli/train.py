@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -216,6 +218,7 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
     """What is refused within is said once, by the first of several ranks."""
     from .progress import Narrator, waiting
 
-    with waiting("loading …", quiet):
+    first = os.environ.get("RANK", "0") == "0"  # as torchrun counts
+    with waiting("loading …", quiet or not first, lasting="torch" not in sys.modules):
         from ..training.host import hosted  # torch, which takes seconds
     return hosted(Narrator(quiet))
