@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack, cast, get_args
 import numpy as np
 
 from .batch.batch import Batch, BatchOptions
-from .batch.in_memory import denoised
+from .batch.in_memory import denoised, renewed
 from .batch.inputs import Naming, Outcome, plan
 from .batch.worker import FileOptions
 from .errors import UsageError
@@ -127,6 +127,7 @@ class Denoiser:
                 yield _opened(picture)
 
         with self._lock:
+            self._pipeline = renewed(self._pipeline)
             done = dict(denoised(opened(), self._pipeline, request, strength))
         return [_returned(done[number], picture) for number, picture in enumerate(given)]
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image as Pillow
 
 import rngcli
 from rngcli import api, images
 from rngcli.cli import main
+from rngcli.inference.pipeline import Pipeline
 from rngcli.models import bundle as checkpoint
 from tests.tiny import random_bundle
 
@@ -204,6 +206,23 @@ def test_threads_may_share_a_denoiser(denoiser):
     for thread in threads:
         thread.join()
     assert all(np.array_equal(found[i], alone[i]) for i in range(6))
+
+
+def test_after_memory_has_run_out_it_still_serves(model, monkeypatch):
+    denoiser, given = rngcli.Denoiser(model, device="cpu", batch_size=2), samples(np.uint8, (40, 50, 3))
+    start, failed = Pipeline.start, []
+
+    def failing(self, *arguments):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("no memory")
+        return start(self, *arguments)
+
+    plain = denoiser(given)
+    monkeypatch.setattr(Pipeline, "start", failing)
+    assert np.abs(denoiser(given).astype(int) - plain).max() <= 1
+    assert failed
+    assert np.abs(denoiser(given).astype(int) - plain).max() <= 1
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -102,7 +101,7 @@ def parameters():
 def test_every_choice_that_help_shows_is_offered(path, parameter):
     words = {re.sub(r"\[.*", "", word) for word in parameter.metavar.split("|")}
     choices = {word for word in words if re.fullmatch(r"[a-z0-9]+", word)}
-    context = click.Context(click.Command("rng"))
+    context = typer.Context(typer.main.get_command(app))
     assert choices <= {item.value for item in parameter.shell_complete(context, "")}
 
 

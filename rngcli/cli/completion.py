@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..models.model_zoo import available
+from .presets import preset_names
 
 Completion = Callable[[str], list[str]]
 
@@ -44,6 +45,7 @@ def _listed(choices: Iterable[str]) -> Completion:
 models = _one_of(available)  # for a file the shell's own completion takes over
 datasets = _one_of(_datasets)
 formats = _one_of(_formats)
+presets = _one_of(preset_names)
 devices = words("auto", "cpu", "cuda", "mps")
 precisions = words("auto", "fp32", "bf16", "fp16")
 methods = words("rng", "rddm", "diffpir")

@@ -27,6 +27,7 @@ from .options import (
     Seed,
     finite,
 )
+from .presets import ORDER
 
 
 def denoise(
@@ -175,6 +176,23 @@ def denoise(
     step_map: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"The settings of [preset.NAME] in rng.toml. {ORDER}",
+            autocompletion=completion.presets,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Instead of ./rng.toml, or else the one in your folder of settings.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

@@ -32,6 +32,8 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
+        if given["config"]:
+            tell.say(f"settings of {given['config']}" + f", preset {given['preset']}" * bool(given["preset"]))
         if given["preview"]:
             return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
@@ -43,7 +45,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
             if given["log"] and given["log"].absolute() == report.absolute():
                 raise UsageError("--log and --report are one file", "give each its own")
         _check_reference(given["reference"])
-        naming = Naming(given["suffix"], _format(given["format"]))
+        naming = Naming(given["suffix"], format_asked(given["format"]))
 
         with progress.waiting("loading …", given["quiet"]):
             from ..batch.batch import Batch
@@ -51,7 +53,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
         heed_cpu_quota()
         to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
-        options = _options(given, naming.format, to_dng, asked())
+        options = options_of(given, naming.format, to_dng, asked())
         if operands.piped:
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
@@ -61,7 +63,8 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, report, tell)
 
 
-def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
+def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
+    """How pictures are done, read and written; UsageError where a word among it is not known."""
     from ..batch.batch import BatchOptions
     from ..batch.worker import FileOptions
     from ..inference.strength import Strength
@@ -94,7 +97,7 @@ def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
         from .preview import preview
 
     heed_cpu_quota()
-    options = _options(given, None, False, Asked())
+    options = options_of(given, None, False, Asked())
     preview(given["paths"] or (), window, file, options, tell)
     return Exit.OK
 
@@ -104,7 +107,8 @@ def _check_reference(reference: Path | None) -> None:
         raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
 
 
-def _format(name: str | None) -> Format | None:
+def format_asked(name: str | None) -> Format | None:
+    """What --format names, a format or a suffix of one."""
     meant = format_named(name)
     if meant is None or meant in get_args(Format):
         return meant  # type: ignore[return-value]
