@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .manifest_entry import digest
 from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
 from .reference import Reference
-from .side_outputs import figures_of, scored
+from .side_outputs import FIGURES, figures_of, scored
 
 _REPLACE = "use --overwrite to replace it"
 _REFUSED = {
@@ -84,6 +84,7 @@ class BatchOptions:
             "bright": self.files.read.raw_bright,
             **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
             **({"hot": True} if self.files.read.keep_hot_pixels else {}),
+            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
@@ -172,10 +173,9 @@ class Batch:
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
-        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
-        notes = tuple(known.get("notes", ()))
-        outcome = replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, notes=notes)
-        outcome = replace(outcome, pages=int(known.get("pages", 1)))
+        figures = {name: float(known[name]) for name in FIGURES if known.get(name) is not None}
+        notes, pages = tuple(known.get("notes", ())), int(known.get("pages", 1))
+        outcome = replace(outcome, **figures, notes=notes, pages=pages)  # type: ignore[arg-type]
         scores, input_scores = self._known_scores(outcome.task, known)
         detail_map = tuple(known.get("detail_map", ()))
         return replace(outcome, scores=scores, input_scores=input_scores, detail_map=detail_map)

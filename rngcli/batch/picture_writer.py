@@ -24,6 +24,7 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     try:
         if result.error:
             raise result.error
+        result = replace(result, pixels=files.strength.blended(picture.pixels, result.pixels))
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture.with_pixels(result.pixels), format, files.write)
         if not _put(task, data, read.source, files):
@@ -31,8 +32,8 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     except Exception as error:
         return Outcome(task, failure(error))
     notes = (*picture.notes, *images.losses(picture, format, files.write))
-    outcome = Outcome(task, None, result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, notes=notes)
-    outcome = replace(outcome, detail_map=detail_map(result.starts))
+    figures = result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, 255 * read.noise
+    outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)
     try:  # the picture itself is on disk from here on
         after = picture.with_pixels(result.pixels)
         outcome = scored(outcome, files, lambda: [images.in_srgb(after)], lambda: [images.in_srgb(picture)])

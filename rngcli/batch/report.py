@@ -46,6 +46,7 @@ def row_of(outcome: Outcome) -> Row:
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
+        "sigma": None if outcome.sigma is None else round(outcome.sigma, 2),
         **_rounded(outcome.scores),
         **_rounded({f"input_{name}": value for name, value in outcome.input_scores.items()}),
     }

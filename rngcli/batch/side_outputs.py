@@ -19,6 +19,7 @@ from .manifest_entry import Source
 from .reference import NO_PARTNER, Reference
 from .report import json_number
 
+FIGURES = ("megapixels", "steps", "seconds", "sigma")  # of an Outcome
 Pages = Callable[[], Iterable[np.ndarray]]  # a picture in sRGB, or the pages of one
 
 
@@ -60,7 +61,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
-    kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
+    kept: dict[str, Any] = {name: getattr(outcome, name) for name in FIGURES}
     kept |= {"pages": outcome.pages} if outcome.pages > 1 else {}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
     kept["detail_map"] = list(outcome.detail_map)

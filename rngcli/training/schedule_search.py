@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -152,7 +152,7 @@ def with_trial(process: ProcessSpec, best: Trial) -> ProcessSpec:
 
 
 def gains_of_choices(
-    sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Pairs
+    sampler: Sampler, bundle: Bundle, lpips: LPIPS, pairs: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[float, tuple[float, float]]:
     """For each gain, LPIPS over the reconstruction's and the change in PSNR [dB], as the bundle's controller chooses.
 
