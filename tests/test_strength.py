@@ -108,7 +108,8 @@ def test_noise_that_is_taken_for_stronger_is_done_again(place, rng):
     assert "0 done, 2 done before" in rng("in", "out", "--noise-scale", 1.5).err
     for value in ("0.2", "5", "nan"):
         assert rng("in", "out", "--noise-scale", value).code == 2
-    assert "the method rddm has no option --noise-scale" in rng("in", "other", "--noise-scale", 2, "--method", "rddm").err
+    refused = rng("in", "other", "--noise-scale", 2, "--method", "rddm")
+    assert "the method rddm has no option --noise-scale" in refused.err
 
 
 def test_a_share_beyond_all_is_refused(rng):
