@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..errors import EnvironmentFault, PictureError
 from ..images import in_srgb, read_pages
@@ -18,7 +21,8 @@ from .inputs import Inputs, Outcome, Task
 from .manifest import Manifest, State
 from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
-from .side_outputs import against, figures_of, scored
+from .reference import Reference
+from .side_outputs import FIGURES, figures_of, scored
 from .worker_process import Assignment
 
 _REPLACE = "use --overwrite to replace it"
@@ -110,21 +114,32 @@ class Batch:
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
-        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
-        scores: dict[str, float | None] = {}
-        with suppress(OSError):
-            same = "scores" in known and known["against"] == against(self.options.files.reference, outcome.task)
-            if same and self.manifest.made(outcome.task.target):  # and not edited since
-                scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
-        notes = tuple(known.get("notes", ()))
-        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes,
-                       pages=int(known.get("pages", 1)))  # fmt: skip
+        figures = {name: float(known[name]) for name in FIGURES if known.get(name) is not None}
+        notes, pages = tuple(known.get("notes", ())), int(known.get("pages", 1))
+        outcome = replace(outcome, **figures, notes=notes, pages=pages)  # type: ignore[arg-type]
+        scores, input_scores = self._known_scores(outcome.task, known)
+        detail_map = tuple(known.get("detail_map", ()))
+        return replace(outcome, scores=scores, input_scores=input_scores, detail_map=detail_map)
+
+    def _known_scores(self, task: Task, known: Mapping[str, Any]) -> list[dict[str, float | None]]:
+        """Of the output and of its source, empty where they are against another picture, or of another output."""
+        reference, against = self.options.files.reference, known.get("against")
+        # What an older rng has noted lacks the input's own: it is measured anew.
+        if not (reference and against and "input_scores" in known):
+            return [{}, {}]
+        if against != Reference(reference).state(task) or not self.manifest.made(task.target):
+            return [{}, {}]
+        return [
+            {metric: None if value is None else float(value) for metric, value in known[name].items()}
+            for name in ("scores", "input_scores")
+        ]
 
     def _measured(self, outcome: Outcome, files: FileOptions) -> Outcome:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = scored(outcome, files, lambda: map(in_srgb, read_pages(target, files.read)))
+            after, before = (partial(_in_srgb, path, files) for path in (target, outcome.task.source))
+            outcome = scored(outcome, files, after, before)
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:
@@ -163,6 +178,10 @@ class Batch:
         """Outcomes with those failed whose output somebody has removed while the run lasted."""
         return [_lost(outcome) if not outcome.error and not outcome.task.target.exists() else outcome
                 for outcome in outcomes]  # fmt: skip
+
+
+def _in_srgb(path: Path, files: FileOptions) -> Iterator[np.ndarray]:
+    return map(in_srgb, read_pages(path, files.read))
 
 
 def _lost(outcome: Outcome) -> Outcome:

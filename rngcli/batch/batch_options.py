@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -60,6 +60,7 @@ class BatchOptions:
             **({"method": self.method} if self.method else {}),
             **({"recipe": self.recipe} if self.recipe else {}),
             **({"sigma": request.sigma} if request.sigma is not None else {}),
+            **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
@@ -69,6 +70,7 @@ class BatchOptions:
             "bright": self.files.read.raw_bright,
             **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
             **({"hot": True} if self.files.read.keep_hot_pixels else {}),
+            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:

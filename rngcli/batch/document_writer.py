@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from .. import images
 from ..atomic import GrowingFile
@@ -43,13 +48,13 @@ class DocumentWriter:
         try:
             if result.error:
                 raise result.error
-            data = images.encode_page(
-                read.picture.with_pixels(result.pixels), self.pages.form(read.page), self.files.write
-            )
+            result = replace(result, pixels=self.files.strength.blended(read.picture.pixels, result.pixels))
+            restored = read.picture.with_pixels(result.pixels)
+            data = images.encode_page(restored, self.pages.form(read.page), self.files.write)
             notes = (*read.picture.notes, *images.losses(read.picture, "tiff", self.files.write))
             notes += self._map(read, result)
             with self._lock:
-                return None if self.over else self._take(read.page, data, result, notes)
+                return None if self.over else self._take(read, data, result, notes)
         except Exception as error:
             return self.fail(error)
 
@@ -60,11 +65,11 @@ class DocumentWriter:
             return (f"not mapped: {failure(error)}",)
         return ()
 
-    def _take(self, page: int, data: bytes, result: engine.Result, notes: tuple[str, ...]) -> Outcome | None:
-        self._count(result)
+    def _take(self, read: ReadPicture, data: bytes, result: engine.Result, notes: tuple[str, ...]) -> Outcome | None:
+        self._count(result, 255 * read.noise)
         for note in notes:
-            self._notes.setdefault(note, []).append(page + 1)
-        self._waiting[page] = data
+            self._notes.setdefault(note, []).append(read.page + 1)
+        self._waiting[read.page] = data
         while (data := self._waiting.pop(self._next, b"")) != b"":
             if not self._appender:
                 if self.task.fresh and os.path.lexists(self.task.target):
@@ -76,12 +81,14 @@ class DocumentWriter:
             self._next += 1
         return self._finish() if self._next == len(self.pages) else None
 
-    def _count(self, result: engine.Result) -> None:
-        """Steps are the mean over all pages' pixels, as near as they stand for tiles; seconds are all pages'."""
+    def _count(self, result: engine.Result, sigma: float) -> None:
+        """Steps and noise are the mean over all pages' pixels, as near as these stand for tiles; seconds the sum."""
         so_far, size = self._outcome, result.pixels.size / 3e6
-        megapixels = so_far.megapixels + size
-        steps = (so_far.steps * so_far.megapixels + float(result.steps.mean()) * size) / megapixels
-        self._outcome = replace(so_far, megapixels=megapixels, steps=steps, seconds=so_far.seconds + result.seconds)
+        before, megapixels = so_far.megapixels, so_far.megapixels + size
+        steps = (so_far.steps * before + float(result.steps.mean()) * size) / megapixels
+        sigma = ((so_far.sigma or 0.0) * before + sigma * size) / megapixels
+        seconds = so_far.seconds + result.seconds
+        self._outcome = replace(so_far, megapixels=megapixels, steps=steps, sigma=sigma, seconds=seconds)
 
     def _finish(self) -> Outcome:
         growing, journal, target = self._growing, self.files.journal, self.task.target
@@ -97,13 +104,17 @@ class DocumentWriter:
             journal.written(target, hashed)
         outcome = replace(self._outcome, notes=self._told())
         try:  # as it is on the disk, page by page
-            outcome = scored(outcome, self.files, lambda: map(images.in_srgb, images.read_pages(target)))
+            after, before = (partial(self._in_srgb, path) for path in (target, self.task.source))
+            outcome = scored(outcome, self.files, after, before)
         except Exception as error:
             outcome = noted(outcome, f"not scored: {failure(error)}")
         if journal:
             with suppress(RngError):  # of a full disk, the next picture tells
                 journal.noted(target, figures_of(outcome, self.files.reference))
         return self._settle(outcome)
+
+    def _in_srgb(self, path: Path) -> Iterator[np.ndarray]:
+        return map(images.in_srgb, images.read_pages(path, self.files.read))
 
     def _told(self) -> tuple[str, ...]:
         """Notes, each once, with the pages that it is about where these are not all."""

@@ -70,7 +70,10 @@ class Outcome:
     megapixels: float = 0.0
     steps: float = 0.0  # mean evaluations of the generator a tile
     seconds: float = 0.0
+    sigma: float | None = None  # estimated standard deviation of the source's noise, 0..255; None: not known
     scores: Mapping[str, float | None] = field(default_factory=dict)  # None: could not be had
+    input_scores: Mapping[str, float | None] = field(default_factory=dict)  # of the source itself
+    detail_map: tuple[str, ...] = ()  # how much detail each tile got, 0..f; a string a row of tiles
     notes: tuple[str, ...] = ()
     before: bool = False
     pages: int = 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import images
 from ..errors import PictureError
+from ..inference.noise_level import noise_level
 from .file_options import FileOptions
 from .inputs import Task
 from .manifest import State
@@ -28,6 +29,7 @@ class ReadPicture:
     picture: images.Image
     source: Source | None
     valid: np.ndarray | None = None  # (H, W) bool, false in holes
+    noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
     pages: images.TiffPages | None = None
     page: int = 0
 
@@ -45,7 +47,8 @@ def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
     if pages := _pages(task):
         return read_page(task, ReadPicture(_NO_PICTURE, source, pages=pages), 0, files)
     picture = images.read(task.source, files.read)
-    return ReadPicture(picture, source, _valid(task, picture, files) if files.masks else None)
+    valid = _valid(task, picture, files) if files.masks else None
+    return ReadPicture(picture, source, valid, noise_level(picture.pixels, valid))
 
 
 def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> ReadPicture:
@@ -53,7 +56,8 @@ def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> R
     assert read.pages
     try:
         picture = images.decode_page(read.pages, page, files.read)
-        return replace(read, picture=picture, valid=_valid(task, picture, files) if files.masks else None, page=page)
+        valid = _valid(task, picture, files) if files.masks else None
+        return replace(read, picture=picture, valid=valid, noise=noise_level(picture.pixels, valid), page=page)
     except BaseException:
         read.pages.close()
         raise

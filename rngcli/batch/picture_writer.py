@@ -15,7 +15,7 @@ from .inputs import Outcome, Task
 from .manifest import State
 from .manifest_entry import Source
 from .picture_reader import ReadPicture
-from .side_outputs import figures_of, map_steps, scored
+from .side_outputs import detail_map, figures_of, map_steps, scored
 
 
 def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: FileOptions) -> Outcome:
@@ -24,6 +24,7 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     try:
         if result.error:
             raise result.error
+        result = replace(result, pixels=files.strength.blended(picture.pixels, result.pixels))
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture.with_pixels(result.pixels), format, files.write)
         if not _put(task, data, read.source, files):
@@ -31,9 +32,11 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     except Exception as error:
         return Outcome(task, failure(error))
     notes = (*picture.notes, *images.losses(picture, format, files.write))
-    outcome = Outcome(task, None, result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, notes=notes)
+    figures = result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, 255 * read.noise
+    outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)
     try:  # the picture itself is on disk from here on
-        outcome = scored(outcome, files, lambda: [images.in_srgb(picture.with_pixels(result.pixels))])
+        after = picture.with_pixels(result.pixels)
+        outcome = scored(outcome, files, lambda: [images.in_srgb(after)], lambda: [images.in_srgb(picture)])
     except Exception as error:
         outcome = noted(outcome, f"not scored: {failure(error)}")
     try:

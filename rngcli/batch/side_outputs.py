@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,28 +15,43 @@ from ..inference import engine
 from ..inference.step_map import step_map
 from .file_options import FileOptions
 from .inputs import Outcome, Task
-from .manifest_entry import Source, stamp
+from .manifest_entry import Source
+from .reference import NO_PARTNER, Reference
 from .report import json_number
 
+FIGURES = ("megapixels", "steps", "seconds", "sigma")  # of an Outcome
+Pages = Callable[[], Iterable[np.ndarray]]  # a picture in sRGB, or the pages of one
 
-def scored(outcome: Outcome, files: FileOptions, pictures: Callable[[], Iterable[np.ndarray]]) -> Outcome:
-    """The outcome with its scores against the reference, where that has a picture of its name; of pages, the mean."""
+
+def scored(outcome: Outcome, files: FileOptions, after: Pages, before: Pages) -> Outcome:
+    """The outcome with its scores against the reference, and the input's own, where that has a partner of it.
+
+    Of several pages, the mean.
+    """
     if not (files.reference and files.score):
         return outcome
-    partner = files.reference / outcome.task.name
-    if not partner.exists():
-        return replace(outcome, notes=(*outcome.notes, f"not scored: there is no {partner}"))
-    figures: list[Mapping[str, float | None]] = []
+    partner = Reference(files.reference).partner(outcome.task)
+    if not partner:
+        note = f"{NO_PARTNER}{files.reference / outcome.task.name}, nor another of its stem"
+        return replace(outcome, notes=(*outcome.notes, note))
+    rows: list[tuple[Mapping[str, float | None], Mapping[str, float | None]]] = []
     reasons: dict[str, None] = {}
-    for denoised, clean in zip_longest(pictures(), images.read_pages(partner, files.read)):
-        if denoised is None or clean is None:
+    for denoised, noisy, clean in zip_longest(after(), before(), images.read_pages(partner, files.read)):
+        if denoised is None or noisy is None or clean is None:
             return replace(outcome, notes=(*outcome.notes, f"not scored: {partner} has another number of pages"))
-        scores, why = files.score(denoised, images.in_srgb(clean))
-        figures.append(scores)
+        truth = images.in_srgb(clean)
+        scores, why = files.score(denoised, truth)
+        # A picture that was enlarged has no score of its own.
+        rows.append((scores, files.score(noisy, truth)[0] if noisy.shape == truth.shape else {}))
         reasons |= dict.fromkeys(why)
+    scores, input_scores = (_means(side) for side in zip(*rows, strict=True))
     notes = (f"not scored: {reason}" for reason in reasons)
-    means = {name: _mean([scores.get(name) for scores in figures]) for name in figures[0]}
-    return replace(outcome, scores=means, notes=(*outcome.notes, *notes))
+    return replace(outcome, scores=scores, input_scores=input_scores, notes=(*outcome.notes, *notes))
+
+
+def _means(pages: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Of each figure over all pages; None where a page has none."""
+    return {name: _mean([page.get(name) for page in pages]) for name in pages[0]}
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -47,20 +61,22 @@ def _mean(values: list[float | None]) -> float | None:
 
 def figures_of(outcome: Outcome, reference: Path | None) -> dict[str, Any]:
     """What the manifest keeps of an outcome, so that the report of a later run can tell of it."""
-    kept: dict[str, Any] = {"megapixels": outcome.megapixels, "steps": outcome.steps, "seconds": outcome.seconds}
+    kept: dict[str, Any] = {name: getattr(outcome, name) for name in FIGURES}
     kept |= {"pages": outcome.pages} if outcome.pages > 1 else {}
     kept["notes"] = [note for note in outcome.notes if not note.startswith("not scored")]
-    if outcome.scores:
-        kept["scores"] = {name: json_number(value) for name, value in outcome.scores.items()}
-        kept["against"] = against(reference, outcome.task)
+    kept["detail_map"] = list(outcome.detail_map)
+    if outcome.scores and reference:
+        for name, scores in (("scores", outcome.scores), ("input_scores", outcome.input_scores)):
+            kept[name] = {metric: json_number(value) for metric, value in scores.items()}
+        kept["against"] = Reference(reference).state(outcome.task)
     return kept
 
 
-def against(reference: Path | None, task: Task) -> list[Any] | None:
-    """Which picture a score is against, and its state; OSError where it is not there."""
-    if not reference:
-        return None
-    return [os.path.realpath(reference / task.name), *stamp(reference / task.name)]
+def detail_map(starts: np.ndarray) -> tuple[str, ...]:
+    """How much detail each tile got, (rows, columns) in [0, 1], as rows of hexadecimal digits; nothing where none."""
+    if not starts.any():
+        return ()
+    return tuple("".join(f"{digit:x}" for digit in row) for row in np.rint(starts.clip(0, 1) * 15).astype(int))
 
 
 def map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions, page: int = 0) -> None:

@@ -110,7 +110,7 @@ class _Batch:
                 self.reading.appendleft((task, following))
         key = f"{task.name}\0{next(self.drawn)}"
         self.flying[key] = task, read
-        return engine.Job(key, read.picture.pixels, read.valid)
+        return engine.Job(key, read.picture.pixels, read.valid, read.noise)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
         self.reading.extend((task, self.readers.submit(read_picture, task, self.files)) for task in tasks)

@@ -38,7 +38,10 @@ Model = Annotated[
 MethodName = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="One of the model's methods; else its first: `rng models show`.", rich_help_panel=MODEL
+        metavar="NAME",
+        help="One of the model's methods; else its first: `rng models show`.",
+        autocompletion=completion.methods,
+        rich_help_panel=MODEL,
     ),
 ]
 Device = Annotated[

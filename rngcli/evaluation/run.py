@@ -13,6 +13,7 @@ from ..batch.report import as_text
 from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..inference.engine import Job, Result
+from .closeups import Closeups
 from .examples import Examples
 from .journal import RowJournal
 from .methods import Column
@@ -35,17 +36,19 @@ class Evaluation:
         self.rows: list[Row] = []
         self.pictures: list[Picture] = []
         self.problems: list[str] = []
+        self._closeups = Closeups(self.plan.judge.metrics)
         self._journal = RowJournal(self.journal, self.plan)
 
     def run(self, title: str) -> Report:
         """Measure what is not measured yet, and report all of it; pictures that fail are named, the rest goes on."""
-        self.rows, self.pictures = self._journal.resume()
+        self.rows, self.pictures, closeups = self._journal.resume()
+        self._closeups = Closeups(self.plan.judge.metrics, closeups)
         for row in self.rows:
             self.on_row(row)
         for benchmark in self.plan.benchmarks:
             for problem in benchmark.problems:
                 self._problem(problem)
-            examples = Examples(benchmark, self.plan.examples, {(p.key, p.method) for p in self.pictures})
+            examples = Examples(benchmark, self.plan.examples, self._kept_of(benchmark))
             if self.plan.reconstructions:
                 self.plan.reconstructions.clear()
             for method in self.plan.in_order:
@@ -53,17 +56,22 @@ class Evaluation:
                     self._reconstruct(benchmark, method)
                 self._measure(benchmark, method, examples)
         facts = {**self.plan.provenance, "date": date.today().isoformat()}
-        cases = tuple(Case(b.name, b.protocol, len(b.keys)) for b in self.plan.benchmarks)
+        cases = tuple(Case(b.name, b.protocol, len(b.keys), b.sigma) for b in self.plan.benchmarks)
         names = tuple(method.name for method in self.plan.methods)
         # Names that are no UTF-8 become text here: every form of the report can hold them.
         rows = tuple(replace(row, key=as_text(row.key)) for row in self.rows)
         pictures = tuple(replace(picture, key=as_text(picture.key)) for picture in self.pictures)
+        closeups = tuple(replace(closeup, key=as_text(closeup.key)) for closeup in self._closeups.all)
         problems, notes = (tuple(map(as_text, texts)) for texts in (self.problems, self.plan.judge.notes))
-        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures)
+        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures, closeups)
 
     def finish(self) -> None:
         """The report is written: the journal has served."""
         self._journal.finish()
+
+    def _kept_of(self, benchmark: Benchmark) -> set[tuple[str, str]]:
+        """Keys and methods of the pictures that are kept of a case: another one may have the same keys."""
+        return {(picture.key, picture.method) for picture in self.pictures if picture.case == benchmark.name}
 
     def _rows(self, benchmark: Benchmark, method: str) -> dict[str, Row]:
         return {row.key: row for row in self.rows if (row.case, row.method) == (benchmark.name, method)}
@@ -93,10 +101,13 @@ class Evaluation:
                 continue
             if self.on_output:
                 self.on_output(method.name, result)
-            self._record(self._row(benchmark, method, pair, result, clock.lap()))
+            row = self._row(benchmark, method, pair, result, clock.lap())
+            self._record(row)
             for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._journal.add(picture)
+            if self.plan.examples and (c := self._closeups.of(benchmark.name, pair, method.name, result, row.scores)):
+                self._journal.add(c)
 
     def _jobs(self, benchmark: Benchmark, method: Column, waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
         done, aims = self._rows(benchmark, method.name), self._rows(benchmark, method.against or "")

@@ -16,7 +16,7 @@ from rngcli.images import avif, dng, heic, ifd, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
-from rngcli.images.image import Format, Image, ReadOptions, WriteOptions
+from rngcli.images.image import Format, Image, ReadOptions, TooManyPixels, WriteOptions
 from rngcli.images.metadata import density
 from rngcli.images.tiff import PageForm
 from rngcli.images.tiff_pages import TiffPages
@@ -34,7 +34,7 @@ SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
     "dng": ".dng",
 }  # fmt: skip
-READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
+READABLE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
     "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode, "avif": avif.decode,
@@ -196,6 +196,15 @@ def read_pages(path: Path, options: ReadOptions | None = None) -> Iterator[Image
     with pages:
         for k in range(len(pages)):
             yield decode_page(pages, k, options)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of the picture in a file, as its header says, before anything is decoded; errors as `read`."""
+    try:
+        pixels = read(path, ReadOptions(max_pixels=0)).pixels
+    except TooManyPixels as told:
+        return told.height, told.width
+    return pixels.shape[0], pixels.shape[1]
 
 
 def _named(image: Image, suffix: str) -> Image:

@@ -16,7 +16,7 @@ from rich.text import Text
 from ...batch.report import json_number
 from ...errors import NoInputError
 from ..paired import PairedDifference
-from .record import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
+from .record import Case, Estimate, Metric, Report, Summary, best, bracket, row_as_dict, row_from, summarise
 
 FORMAT = "rng-report-1"
 
@@ -41,7 +41,7 @@ def terminal(report: Report) -> Group:
         parts += [_rich_table(case, here, report.metrics), Text(case.protocol, style="dim")]
     facts = " · ".join(f"{name} {value}" for name, value in report.provenance.items())
     parts += [Text(note, style="yellow") for note in report.notes]
-    return Group(*parts, Text("[…] 95 % bootstrap interval of the mean", style="dim"), Text(facts, style="dim"))
+    return Group(*parts, Text(f"[…] {bracket(summaries)}", style="dim"), Text(facts, style="dim"))
 
 
 def _rich_table(case: Case, summaries: Sequence[Summary], metrics: Sequence[Metric]) -> Table:
@@ -80,7 +80,7 @@ def as_markdown(report: Report) -> str:
             cells = [f"**{text}**" if top else text for text, top in _cells(s, here, report.metrics)]
             lines.append(_row(s.label, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
         lines += ["", f"Protocol: {case.protocol}.", ""]
-    lines += ["[…] is the 95 % bootstrap interval of the mean.", ""]
+    lines += [f"[…] {bracket(summaries)}.", ""]
     lines += [f"- {metric.label}: {metric.protocol}" for metric in report.metrics]
     lines += [f"- {name}: {value}" for name, value in report.provenance.items()]
     for heading, texts in (("Notes", report.notes), ("Problems", report.problems)):
@@ -106,8 +106,8 @@ def as_csv(report: Report) -> str:
 
 
 def as_dict(report: Report) -> dict:
-    """The report without its pictures, and with its summary, for JSON."""
-    whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k != "pictures"}}
+    """The report without pictures, and with its summary, for JSON."""
+    whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k not in ("pictures", "closeups")}}
     for key in ("cases", "metrics"):
         whole[key] = [asdict(item) for item in whole[key]]
     whole["rows"] = [row_as_dict(row) for row in report.rows]
@@ -116,7 +116,9 @@ def as_dict(report: Report) -> dict:
 
 
 def _estimate(estimate: Estimate | None) -> dict | None:
-    return {name: json_number(value) for name, value in asdict(estimate).items()} if estimate else None
+    if not estimate:
+        return None
+    return {name: json_number(value) for name, value in asdict(estimate).items()} | {"interval": estimate.is_interval}
 
 
 def as_json(report: Report) -> str:
