@@ -34,7 +34,7 @@ class Cluster:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", **here)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             cause = f"no Ray cluster answers at {self.address} ({next(iter(str(error).splitlines()), '')})"
-            raise EnvironmentFault(cause, "start one with ray start --head, or use --ray local") from None
+            raise EnvironmentFault(cause, "start one, as docs/SCALING.md says, or use --ray local") from None
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # which ends a run in order; Ray's ends it at once

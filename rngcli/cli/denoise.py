@@ -139,6 +139,7 @@ def denoise(
         typer.Option(
             metavar="ADDRESS|local",
             help="Share the pictures among the machines of a Ray cluster, which see the same files.",
+            autocompletion=completion.clusters,
             rich_help_panel=MODEL,
         ),
     ] = None,
