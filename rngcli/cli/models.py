@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, ModelArgument
+from .options import DEFAULT_MODEL, ModelArgument, Precision
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
+
+ENOUGH = 45.0  # [dB]: a level of 255 and a half; bfloat16 has more
 
 models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
 
@@ -51,7 +53,13 @@ def show(name: ModelArgument = DEFAULT_MODEL) -> None:
 
 
 @models.command()
-def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
+def verify(
+    name: ModelArgument = DEFAULT_MODEL,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Also compare a tile on this device with the CPU in float32.")
+    ] = None,
+    precision: Precision = "auto",
+) -> None:
     """Load every weight, compare the file with its published SHA-256 (the .sha256 beside it), and run one tile."""
     from ..errors import ModelError
     from ..inference.pipeline import Pipeline
@@ -66,6 +74,9 @@ def verify(name: ModelArgument = DEFAULT_MODEL) -> None:
         _run_one_tile(Pipeline(bundle, "cpu", method=method))
     known = "as published" if published.is_file() else "no published hash beside it"
     typer.echo(f"{path.stem}: whole, runs; SHA-256 {found[:12]} {known}")
+    if device:
+        for method in bundle.methods:
+            _compare(Pipeline(bundle, device, precision, method=method), Pipeline(bundle, "cpu", "fp32", 1, method))
 
 
 @models.command("import")
@@ -87,6 +98,20 @@ def import_nafnet(
     typer.echo(
         f"{out}: NAFNet of width {net.spec.width}, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters"
     )
+
+
+def _compare(there: Pipeline, here: Pipeline) -> None:
+    """Say how far a tile of noise on a ramp is from the CPU's in float32; ModelError where that is another picture."""
+    from ..errors import ModelError
+    from ..inference.comparison import decibels, one_tile
+
+    for request, (one, other) in one_tile(there, here).items():
+        distance = decibels(one, other)
+        worst = abs(one - other).max() * 255
+        typer.echo(f"{there.name} on {there.device} in {str(there.dtype).removeprefix('torch.')}, {request}: "
+                   f"{distance:.1f} dB from the CPU in float32, {worst:.2f} levels of 255 at most")  # fmt: skip
+        if not distance > ENOUGH:
+            raise ModelError(f"{there.device} does not compute what the CPU does", "try --precision fp32")
 
 
 def _run_one_tile(pipeline: Pipeline) -> None:

@@ -17,6 +17,7 @@ from ..diffusion.operators import Identity, Operator, Seen
 from ..diffusion.rddm import RDDMSpec, ResidualDenoisingDiffusion
 from ..errors import UsageError
 from ..models.bundle import Bundle
+from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
 
@@ -31,7 +32,7 @@ class RDDM:
     stochastic, unit = False, 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype) -> None:
-        self.net = replica(net, device, dtype)
+        self.net = replica(folded(net), device, dtype)
         self.process = ResidualDenoisingDiffusion(RDDMSpec())
         self.end = self.process.end
         pictures = (3, self.frame.wide, self.frame.wide)
