@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from rngcli.batch import worker
 from rngcli.batch.batch import Batch, BatchOptions
 from rngcli.batch.file_options import FileOptions
 from rngcli.batch.inputs import plan
-from rngcli.batch.manifest import PLACE, Manifest, State
+from rngcli.batch.manifest import Manifest, State
 from rngcli.batch.manifest_entry import Source
 from rngcli.batch.manifest_writer import journal_of
 from rngcli.errors import PictureError
+from rngcli.images.walk import manifests_of
 from rngcli.methods.contract import Request
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle
@@ -145,9 +145,11 @@ def test_a_folder_that_is_removed_under_a_run_is_told_and_made_anew(place):
 
 def test_a_manifest_of_the_first_version_is_read(place):
     done(batch_of(place, "a"))
-    path = place / "out" / PLACE
+    (path,) = manifests_of(place / "out")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    old = [{key: value for key, value in row.items() if key not in ("from", "content", "hash")} for row in rows]
+    old = [{key: value for key, value in row.items() if key not in ("from", "content", "hash", "at")} for row in rows]
+    path.unlink()
+    path = path.with_name("manifest.jsonl")
     path.write_text("".join(json.dumps(row) + "\n" for row in old if "figures" not in row))
     assert batch_of(place, "a").done
     assert next(batch_of(place, "a").before()).megapixels == 0, "it did not say"
@@ -226,5 +228,5 @@ def test_a_step_map_is_guarded_as_its_picture_is(place):
     assert batch_of(place, "a", files=mapped).done
     ((_, error),) = done(batch_of(place, "b", out="other", files=mapped))
     assert "was made from another source" in error
-    shutil.rmtree(maps / Path(PLACE).parts[0])
+    shutil.rmtree(maps / ".rng")
     assert batch_of(place, "a", files=mapped).done, "of a version that kept no manifest of them"

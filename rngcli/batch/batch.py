@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import numpy as np
 from ..device import find_device, find_precision
 from ..diffusion.operators import Operator
 from ..errors import EnvironmentFault, PictureError
-from ..images import in_srgb, read
+from ..images import in_srgb, read_pages
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
 from ..models.bundle import file_hash, load, resolve
-from . import worker
+from . import devices, worker
 from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
 from .manifest import Manifest, State
@@ -26,7 +26,7 @@ from .manifest_entry import digest
 from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
 from .reference import Reference
-from .side_outputs import figures_of, scored
+from .side_outputs import FIGURES, figures_of, scored
 
 _REPLACE = "use --overwrite to replace it"
 _REFUSED = {
@@ -45,7 +45,7 @@ class BatchOptions:
 
     request: Request = field(default_factory=Request)
     model: str = "rng-s"  # a shipped model's name, or a bundle's path
-    device: str = "auto"
+    device: str = "auto"  # or several: "cuda:0,cuda:1", "all"
     precision: str = "auto"
     capacity: int | None = None
     format: str | None = None
@@ -56,19 +56,25 @@ class BatchOptions:
     recipe: str = ""  # tells apart operators and masks, where there are any
 
     @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that the pictures are shared among."""
+        return devices.devices_named(self.device)
+
+    @cached_property
     def digest(self) -> str:
         """Of all that an output depends on beside its source; needs the model's file, but not its networks.
 
         Not the capacity, which changes no more than roundings, and not rng's version: after an update nobody wants to
         do ten thousand pictures again unasked.
         """
-        device, request = find_device(self.device), self.request
+        device, request = find_device(self.devices[0]), self.request
         generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
         return digest({
             "model": file_hash(resolve(self.model)),
             **({"method": self.method} if self.method else {}),
             **({"recipe": self.recipe} if self.recipe else {}),
             **({"sigma": request.sigma} if request.sigma is not None else {}),
+            **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
@@ -78,11 +84,12 @@ class BatchOptions:
             "bright": self.files.read.raw_bright,
             **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
             **({"hot": True} if self.files.read.keep_hot_pixels else {}),
+            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
         })  # fmt: skip
 
     def pipeline(self) -> Pipeline:
-        """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method, self.operator)
+        """The model's networks on the device, the first of several."""
+        return Pipeline(load(self.model), self.devices[0], self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -144,7 +151,11 @@ class Batch:
         """Before any work: EnvironmentFault where a folder takes no files, ModelError where the model cannot do it."""
         for place in filter(None, (self.folder, self.options.files.step_maps)):
             check_folder(place)
-        self.pipeline.require(self.options.request)
+        options = self.options
+        if len(options.devices) > 1:  # each of which loads it in a process of its own; here one tile tells as much
+            options = replace(options, device="cpu", precision="fp32", capacity=1)
+        pipeline = self.pipeline if options is self.options else options.pipeline()
+        pipeline.require(options.request)
 
     def before(self, score: Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
@@ -162,9 +173,9 @@ class Batch:
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
-        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
-        notes = tuple(known.get("notes", ()))
-        outcome = replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, notes=notes)
+        figures = {name: float(known[name]) for name in FIGURES if known.get(name) is not None}
+        notes, pages = tuple(known.get("notes", ())), int(known.get("pages", 1))
+        outcome = replace(outcome, **figures, notes=notes, pages=pages)  # type: ignore[arg-type]
         scores, input_scores = self._known_scores(outcome.task, known)
         detail_map = tuple(known.get("detail_map", ()))
         return replace(outcome, scores=scores, input_scores=input_scores, detail_map=detail_map)
@@ -186,8 +197,8 @@ class Batch:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            pixels, noisy = (partial(_in_srgb, path, files) for path in (target, outcome.task.source))
-            outcome = scored(outcome, files, pixels, noisy)
+            after, before = (partial(_in_srgb, path, files) for path in (target, outcome.task.source))
+            outcome = scored(outcome, files, after, before)
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:
@@ -196,18 +207,24 @@ class Batch:
         return outcome
 
     def run(self, watch: Watch | None = None, score: Score | None = None) -> Generator[Outcome]:
-        """Denoise `todo`; outcomes come as they are finished. Raises what `worker.run` raises."""
+        """Denoise `todo`, on one device or many; outcomes come as they are finished. Raises as `worker.run` does."""
         with ExitStack() as open_until_end:
             files = replace(self.options.files, score=score)
             files = replace(files, journal=open_until_end.enter_context(self._journal(self.manifest)))
             if self.maps:
                 files = replace(files, map_journal=open_until_end.enter_context(self._journal(self.maps)))
             # Closed at once, whatever happens: no thread may write once the journal is closed.
-            outcomes = open_until_end.enter_context(
-                closing(worker.run(self.todo, self.pipeline, self.options.request, files, watch))
-            )
-            for outcome in outcomes:
-                yield self._remembered(outcome) if outcome.before else outcome
+            for outcome in open_until_end.enter_context(closing(self._outcomes(files, watch or Watch()))):
+                if not outcome.error and not outcome.megapixels:  # another run or process has made it
+                    self.manifest.refresh()
+                    outcome = self._remembered(outcome)
+                yield outcome
+
+    def _outcomes(self, files: FileOptions, watch: Watch) -> Generator[Outcome]:
+        if len(self.options.devices) == 1:
+            return worker.run(self.todo, self.pipeline, self.options.request, files, watch)
+        job = devices.Job(self.options, self.manifest.folder, self.options.digest, files.score)
+        return devices.run(self.todo, job, watch)
 
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
         maps = manifest is self.maps
@@ -220,8 +237,8 @@ class Batch:
                 for outcome in outcomes]  # fmt: skip
 
 
-def _in_srgb(path: Path, files: FileOptions) -> np.ndarray:
-    return in_srgb(read(path, files.read))
+def _in_srgb(path: Path, files: FileOptions) -> Iterator[np.ndarray]:
+    return map(in_srgb, read_pages(path, files.read))
 
 
 def _lost(outcome: Outcome) -> Outcome:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import images
+from ..inference.strength import Strength
 from .inputs import Task
 from .manifest_writer import Journal
 
@@ -29,6 +30,7 @@ class FileOptions:
     masks: Path | None = None  # a picture, or a folder of pictures of the same names: white where pixels are missing
     score: Score | None = None
     step_maps: Path | None = None
+    strength: Strength = field(default_factory=Strength)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
 """What rng has written below a folder, from which sources and with which settings: the memory of a resumed run.
 
-One file, OUT/.rng/manifest.jsonl, and no tag inside the pictures: not every format holds one, `--strip-metadata` and
-any editor drop it, a copy carries it to where it is not true, and ten thousand pictures would have to be opened to
-learn that nothing is to be done. Lines are only ever appended, up to three a picture:
+Files in OUT/.rng, and no tag inside the pictures: not every format holds one, `--strip-metadata` and any editor drop
+it, a copy carries it to where it is not true, and ten thousand pictures would have to be opened to learn that nothing
+is to be done. Each writer has a file of its own, manifest-HOST-NUMBER.jsonl, so that no two processes or machines ever
+append to one, which network disks do not keep apart; all are merged on reading, whatever their order. Lines are only
+ever appended, up to three a picture:
 
-    {"target": …, "from": path, "source": [size, mtime_ns], "content": hash, "settings": …, "output": [size, hash]}
-                                                                                  just before it is put in place
+    {"target": …, "from": path, "source": [size, mtime_ns], "content": hash, "settings": …, "output": [size, hash],
+     "at": seconds}                                                               just before it is put in place
     {"target": …, "hash": …, "written": [size, mtime_ns]}                         just after
-    {"target": …, "hash": …, "figures": {…}}                                      what a report tells of it
+    {"target": …, "hash": …, "figures": {…}, "at": seconds}                       what a report tells of it
 
 Paths are relative to the folder, so that it may be moved with its sources. A run killed between the first two lines is
-recognised by the hash; a last line torn by a kill is left out. Lines of older versions lack "from", "content" and the
-"hash" of the second: there the output belongs to whatever source writes to its name.
+recognised by the hash; a last line torn by a kill is left out. Older versions shared one file, manifest.jsonl, which is
+read as one more writer's; in the first, "from", "content" and the "hash" of the second line were not there, and the
+output belongs to whatever source writes to its name.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault
-from ..images.walk import MANIFEST as PLACE
+from ..images.walk import manifests_of
 from .manifest_entry import Entry, Stamp, stamp
 
 
@@ -43,50 +47,64 @@ class State(Enum):
 
 
 class Manifest:
-    """The manifest of `folder`; targets are kept relative to it, so the folder may be moved. Any thread may ask."""
+    """The manifests of `folder`; targets are kept relative to it, so the folder may be moved. Any thread may ask."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.path, self._real = folder, folder / PLACE, os.path.realpath(folder)
-        self._entries: dict[str, list[Entry]] = {}
-        self._file: tuple[int, int] | None = None  # which file that is, and how many bytes of it are known
-        self._read_to = 0
+        self.folder, self._real = folder, os.path.realpath(folder)
+        self._entries: dict[str, list[Entry]] = {}  # of each target, the newest last
+        self._figures: dict[tuple[str, str], tuple[float, Mapping[str, Any]]] = {}  # by target and hash
+        self._known: dict[Path, tuple[tuple[int, int], int]] = {}  # which file that is, and how many bytes are known
         self._lock = threading.Lock()
         self.refresh()
 
-    def refresh(self) -> None:
-        """Learn what has been appended since, by this run or another one."""
-        with self._lock:
-            try:
-                with self.path.open("rb") as file:
-                    status = os.fstat(file.fileno())
-                    if self._file != (status.st_dev, status.st_ino) or status.st_size < self._read_to:
-                        self._file, self._read_to = (status.st_dev, status.st_ino), 0
-                    file.seek(self._read_to)
-                    data = file.read()
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            except OSError as error:
-                raise EnvironmentFault(f"{self.path} cannot be read ({error.strerror})", "check its rights") from None
-            whole = data[: data.rfind(b"\n") + 1]
-            self._read_to += len(whole)
-            for line in whole.split(b"\n"):
-                with suppress(ValueError, KeyError, TypeError, IndexError, AttributeError):
-                    self._learn(json.loads(line))
+    def refresh(self, only: Path | None = None) -> None:
+        """Learn what has been appended since, by this run and others, or to one of the files."""
+        path = only or self.folder
+        try:
+            with self._lock:
+                for path in [only] if only else manifests_of(self.folder):
+                    for line in self._new_lines(path):
+                        with suppress(ValueError, KeyError, TypeError, IndexError, AttributeError):
+                            self._learn(json.loads(line), path.name)
+        except OSError as error:
+            raise EnvironmentFault(f"{path} cannot be read ({error.strerror})", "check its rights") from None
 
-    def _learn(self, row: dict[str, Any]) -> None:
+    def _new_lines(self, path: Path) -> list[bytes]:
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                identity = status.st_dev, status.st_ino
+                before, read_to = self._known.get(path, (identity, 0))
+                if before != identity or status.st_size < read_to:
+                    read_to = 0
+                file.seek(read_to)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._known[path] = identity, read_to + len(whole)
+        return whole.split(b"\n")
+
+    def _learn(self, row: dict[str, Any], writer: str) -> None:
         """Before a new output is known to be in place, the old one may still be there: both are kept until then."""
-        history = self._entries.setdefault(row["target"], [])
+        target, at = row["target"], float(row.get("at", 0))
+        history = self._entries.setdefault(target, [])
+        own = [entry for entry in history if entry.writer == writer]
         if "output" in row:
             size, hashed = row["output"]
             origin, content = row.get("from"), row.get("content")
-            history.append(Entry(_stamp_of(row["source"]), row["settings"], size, hashed, origin, content))
-            return
-        # Two runs may have announced the same target: the hash says whose output came into its place.
-        own = [entry for entry in history if row.get("hash", history[-1].hash) == entry.hash][-1]
-        if "written" in row:
-            history[:] = [replace(own, written=_stamp_of(row["written"]))]
+            entry = Entry(_stamp_of(row["source"]), row["settings"], size, hashed, origin, content, None, writer, at)
+            history.append(entry)
         elif "figures" in row:
-            history[history.index(own)] = replace(own, figures=dict(row["figures"]))
+            hashed, figures = row.get("hash", history[-1].hash if history else ""), dict(row["figures"])
+            if at >= self._figures.get((target, hashed), (0.0, {}))[0]:
+                self._figures[target, hashed] = at, figures
+        elif "written" in row:
+            # Two runs of an older version may have announced the same target: the hash says whose output came.
+            put = [entry for entry in own if row.get("hash", own[-1].hash) == entry.hash][-1]
+            others = [entry for entry in history if entry.writer != writer]
+            history[:] = [*others, replace(put, written=_stamp_of(row["written"]))]
+        history.sort(key=attrgetter("at"))
 
     def key(self, target: Path) -> str:
         return os.path.relpath(target, self.folder)
@@ -106,7 +124,8 @@ class Manifest:
                 return State.NEW
             now, origin = stamp(target), stamp(source)
             history = self._entries.get(self.key(target), [])
-            there = next((entry for entry in reversed(history) if entry.made(target, now)), None)
+            there = next((entry for entry in reversed(history) if entry.written == now), None)
+            there = there or next((entry for entry in reversed(history) if entry.made(target, now)), None)
             entry = there or next(reversed(history), None)
             if entry is None:
                 return State.FOREIGN
@@ -134,19 +153,22 @@ class Manifest:
 
     def figures(self, target: Path) -> Mapping[str, Any]:
         """What a report told of the output at `target` when it was made; empty where that is not known."""
-        entry = self.last(target)
-        return entry.figures if entry else {}
+        history = self._entries.get(self.key(target), [])
+        with suppress(OSError, ValueError):
+            now = stamp(target)
+            history = [entry for entry in history if entry.written == now] or history
+        return self._figures.get((self.key(target), history[-1].hash), (0.0, {}))[1] if history else {}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All that is known, as lines to append."""
         for target, history in list(self._entries.items()):
             for entry in history:
                 yield {"target": target, "from": entry.origin, "source": entry.source, "content": entry.content,
-                       "settings": entry.settings, "output": (entry.size, entry.hash)}  # fmt: skip
+                       "settings": entry.settings, "output": (entry.size, entry.hash), "at": entry.at}  # fmt: skip
                 if entry.written:
                     yield {"target": target, "hash": entry.hash, "written": entry.written}
-                if entry.figures:
-                    yield {"target": target, "hash": entry.hash, "figures": dict(entry.figures)}
+        for (target, hashed), (at, figures) in list(self._figures.items()):
+            yield {"target": target, "hash": hashed, "figures": figures, "at": at}
 
 
 def _stamp_of(pair: Any) -> Stamp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class Entry:
     origin: str | None = None  # the source's path relative to the folder; None, like `content`, before version 2
     content: str | None = None
     written: Stamp | None = None
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    writer: str = ""  # the file that says so
+    at: float = 0.0  # [s] when, by the writer's clock
 
     def made(self, target: Path, now: Stamp) -> bool:
         """Whether the file that is there is this output."""

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import images
 from ..errors import PictureError
+from ..inference.noise_level import noise_level
 from .file_options import FileOptions
 from .inputs import Task
 from .manifest import State
 from .manifest_entry import Source
 
+_NO_PICTURE = images.Image(np.zeros((1, 1, 3), np.float32))
+
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """A picture in memory, and the state of the file it came from; None where nobody asks."""
+    """A picture in memory, and the state of the file it came from; None where nobody asks.
+
+    Where the file holds several, `pages` are all of them, still open, and this is number `page`, from 0.
+    """
 
     picture: images.Image
     source: Source | None
     valid: np.ndarray | None = None  # (H, W) bool, false in holes
+    noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
+    pages: images.TiffPages | None = None
+    page: int = 0
 
 
 def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
-    """The picture with what it was made from; None where another run has just done it."""
+    """The picture, or the first page, with what it was made from; None where another run has just done it."""
     journal = files.journal
     there = task.fresh and os.path.lexists(task.target)
     if there and journal and journal.state(task.source, task.target) is State.DONE:
@@ -35,8 +44,37 @@ def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
         source = Source.of(task.source) if journal else None
     except (OSError, ValueError):
         source = None  # reading says why
+    if pages := _pages(task):
+        return read_page(task, ReadPicture(_NO_PICTURE, source, pages=pages), 0, files)
     picture = images.read(task.source, files.read)
-    return ReadPicture(picture, source, _valid(task, picture, files) if files.masks else None)
+    valid = _valid(task, picture, files) if files.masks else None
+    return ReadPicture(picture, source, valid, noise_level(picture.pixels, valid))
+
+
+def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> ReadPicture:
+    """Another page of the same file, which is closed where it cannot be read."""
+    assert read.pages
+    try:
+        picture = images.decode_page(read.pages, page, files.read)
+        valid = _valid(task, picture, files) if files.masks else None
+        return replace(read, picture=picture, valid=valid, noise=noise_level(picture.pixels, valid), page=page)
+    except BaseException:
+        read.pages.close()
+        raise
+
+
+def _pages(task: Task) -> images.TiffPages | None:
+    """The pages of a TIFF of several; PictureError where the output's format holds one picture."""
+    try:
+        pages = images.TiffPages.of(task.source) if task.source.is_file() else None
+    except (OSError, ValueError):
+        return None  # reading says why
+    suffix = task.target.suffix.lower()
+    if pages and images.FORMAT_OF_SUFFIX.get(suffix, "tiff") != "tiff":
+        pages.close()
+        cause = f"a TIFF of {len(pages)} pages, and a {suffix[1:].upper()} holds one"
+        raise PictureError(cause, "leave it a TIFF, or split it into single pictures first")
+    return pages
 
 
 def _valid(task: Task, picture: images.Image, files: FileOptions) -> np.ndarray:

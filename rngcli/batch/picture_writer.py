@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from .. import images
 from ..errors import PictureError, RngError
@@ -25,6 +24,7 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     try:
         if result.error:
             raise result.error
+        result = replace(result, pixels=files.strength.blended(picture.pixels, result.pixels))
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture.with_pixels(result.pixels), format, files.write)
         if not _put(task, data, read.source, files):
@@ -32,24 +32,24 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
     except Exception as error:
         return Outcome(task, failure(error))
     notes = (*picture.notes, *images.losses(picture, format, files.write))
-    outcome = Outcome(task, None, result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, notes=notes)
-    outcome = replace(outcome, detail_map=detail_map(result.starts))
+    figures = result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, 255 * read.noise
+    outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)
     try:  # the picture itself is on disk from here on
-        noisy = partial(images.in_srgb, picture)
-        outcome = scored(outcome, files, lambda: images.in_srgb(picture.with_pixels(result.pixels)), noisy)
+        after = picture.with_pixels(result.pixels)
+        outcome = scored(outcome, files, lambda: [images.in_srgb(after)], lambda: [images.in_srgb(picture)])
     except Exception as error:
-        outcome = _noted(outcome, f"not scored: {failure(error)}")
+        outcome = noted(outcome, f"not scored: {failure(error)}")
     try:
         map_steps(task, result, read.source, files)
     except Exception as error:
-        outcome = _noted(outcome, f"not mapped: {failure(error)}")
+        outcome = noted(outcome, f"not mapped: {failure(error)}")
     if files.journal:
         with suppress(RngError):  # of a full disk, the next picture tells
             files.journal.noted(task.target, figures_of(outcome, files.reference))
     return outcome
 
 
-def _noted(outcome: Outcome, note: str) -> Outcome:
+def noted(outcome: Outcome, note: str) -> Outcome:
     return replace(outcome, notes=(*outcome.notes, note))
 
 
@@ -57,18 +57,18 @@ def _put(task: Task, data: bytes, source: Source | None, files: FileOptions) -> 
     """Whether this run has put the output into its place; False where another one has just done so."""
     journal = files.journal
     if task.fresh and os.path.lexists(task.target):
-        return _turned_up(task, files)
+        return turned_up(task, files)
     hashed = journal.intend(source, task.target, data) if journal and source else ""
     if not task.fresh:
         images.write_bytes(task.target, data)
     elif not images.write_new(task.target, data):
-        return _turned_up(task, files)
+        return turned_up(task, files)
     if journal:
         journal.written(task.target, hashed)
     return True
 
 
-def _turned_up(task: Task, files: FileOptions) -> bool:
+def turned_up(task: Task, files: FileOptions) -> bool:
     """False where what has turned up at the target is what this run would put there; else its PictureError."""
     state = files.journal.state(task.source, task.target) if files.journal else State.FOREIGN
     if state is State.DONE:

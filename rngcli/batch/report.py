@@ -42,9 +42,11 @@ def row_of(outcome: Outcome) -> Row:
         "output": None if outcome.error else as_text(outcome.task.target),
         "error": as_text(outcome.error) if outcome.error else None,
         "notes": "; ".join(map(as_text, outcome.notes)),
+        "pages": None if outcome.error else outcome.pages,
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
+        "sigma": None if outcome.sigma is None else round(outcome.sigma, 2),
         **_rounded(outcome.scores),
         **_rounded({f"input_{name}": value for name, value in outcome.input_scores.items()}),
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import suppress
+from itertools import count, islice
 
 from ..device import is_out_of_memory
 from ..errors import EnvironmentFault
@@ -13,10 +14,11 @@ from ..inference import engine
 from ..inference.pipeline import Pipeline
 from ..inference.tiling import Grid
 from ..methods.contract import Frame, Request
+from .document_writer import DocumentWriter
 from .failures import failure
 from .file_options import FileOptions, Watch
 from .inputs import Outcome, Task
-from .picture_reader import ReadPicture, read_picture
+from .picture_reader import ReadPicture, read_page, read_picture
 from .picture_writer import write_picture
 from .within_memory import denoise_within_memory
 
@@ -56,8 +58,10 @@ class _Batch:
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
         self.reading: deque[tuple[Task, Future[ReadPicture | None]]] = deque()
-        self.flying: dict[str, tuple[Task, ReadPicture]] = {}
-        self.writing: deque[Future[Outcome]] = deque()
+        self.flying: dict[str, tuple[Task, ReadPicture]] = {}  # by the engine's keys
+        self.documents: dict[str, DocumentWriter] = {}  # files of several pages that are under way
+        self.writing: deque[Future[Outcome | None]] = deque()
+        self.drawn = count()
         self.short: set[str] = set()  # pictures for which there was no memory
         self.again: deque[Task] = deque()  # those of them that are tried once more, when the others are done
 
@@ -65,6 +69,8 @@ class _Batch:
         """Let writes that have begun end, and begin no other."""
         for pool in (self.readers, self.writers):
             pool.shutdown(wait=True, cancel_futures=True)
+        for document in self.documents.values():
+            document.fail(KeyboardInterrupt())
 
     def jobs(self, tasks: Iterable[Task]) -> Iterator[engine.Job]:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
@@ -75,7 +81,8 @@ class _Batch:
                 self._read_ahead([self.again.popleft()])
             task, future = self.reading.popleft()
             # Where memory runs short, the next picture is read when it is needed, and not before.
-            self._read_ahead(islice(remaining, 1 if not self.short or not self.reading else 0))
+            room = 1 - len(self.reading) if self.short else AHEAD - len(self.reading)
+            self._read_ahead(islice(remaining, max(0, room)))
             if error := future.exception():
                 self._unreadable(task, error)
                 continue
@@ -83,34 +90,57 @@ class _Batch:
             if read is None:
                 self.writing.append(_settled(Outcome(task, before=True)))
                 continue
-            picture = read.picture
-            height, width = picture.pixels.shape[:2]
-            self.watch.begun(task, height * width / 1e6, len(Grid.of(height, width, self.frame)))
-            self.flying[task.name] = (task, read)
-            yield engine.Job(task.name, picture.pixels, read.valid)
+            document = self.documents.get(task.name)
+            if read.page and (document is None or document.over):  # another page has failed
+                continue
+            yield self._job(task, read)
+
+    def _job(self, task: Task, read: ReadPicture) -> engine.Job:
+        if read.page == 0:
+            sizes = read.pages.sizes if read.pages else [read.picture.pixels.shape[:2]]
+            tiles = sum(len(Grid.of(max(1, height), max(1, width), self.frame)) for height, width in sizes)
+            self.watch.begun(task, sum(height * width for height, width in sizes) / 1e6, tiles)
+        if read.pages:
+            if read.page == 0:
+                self.documents[task.name] = DocumentWriter(task, read, self.files)
+            if read.page + 1 < len(read.pages):  # the next page is read while this one is computed
+                following: Future[ReadPicture | None] = self.readers.submit(
+                    read_page, task, read, read.page + 1, self.files
+                )
+                self.reading.appendleft((task, following))
+        key = f"{task.name}\0{next(self.drawn)}"
+        self.flying[key] = task, read
+        return engine.Job(key, read.picture.pixels, read.valid, read.noise)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
         self.reading.extend((task, self.readers.submit(read_picture, task, self.files)) for task in tasks)
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
+        document = self.documents.pop(task.name, None)
+        outcome = document.fail(error) if document else Outcome(task, failure(error))
+        if outcome is None:
+            return
         if is_out_of_memory(error) and task.name not in self.short:
             self.short.add(task.name)  # what now is in memory may be gone by then
             self.again.append(task)
             return
-        outcome = Outcome(task, failure(error))
         self.writing.append(_settled(outcome))
         self._end_at(outcome)
 
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
-        self.writing.append(self.writers.submit(write_picture, *self.flying.pop(result.key), result, self.files))
+        task, read = self.flying.pop(result.key)
+        if not read.pages:
+            self.writing.append(self.writers.submit(write_picture, task, read, result, self.files))
+        elif (document := self.documents.get(task.name)) and document.pages is read.pages:
+            self.writing.append(self.writers.submit(document.add, read, result))
 
     def stepped(self, tiles: int) -> None:
         """After each network call: a failure that ends the run does not wait for the picture that is being computed."""
         self.watch.stepped(tiles)
         for writing in self.writing:
-            if writing.done():
-                self._end_at(writing.result())
+            if writing.done() and (outcome := writing.result()):
+                self._end_at(outcome)
         for task, reading in self.reading if self.files.fail_fast else ():
             if reading.done() and (error := reading.exception()):
                 self._unreadable(task, error)
@@ -121,9 +151,10 @@ class _Batch:
         After an outcome that ends the run, its error is raised.
         """
         while self.writing and (len(self.writing) > at_most or self.writing[0].done()):
-            outcome = self.writing.popleft().result()
-            yield outcome
-            self._end_at(outcome)
+            if outcome := self.writing.popleft().result():
+                self.documents.pop(outcome.task.name, None)
+                yield outcome
+                self._end_at(outcome)
 
     def _end_at(self, outcome: Outcome) -> None:
         if outcome.error and (self.files.fail_fast or isinstance(outcome.error, EnvironmentFault)):
@@ -132,13 +163,12 @@ class _Batch:
     def settled(self) -> Iterator[Outcome]:
         """After `close`: what was written in spite of the run's end."""
         while self.writing:
-            try:
-                yield self.writing.popleft().result()
-            except CancelledError:
-                continue
+            with suppress(CancelledError):
+                if outcome := self.writing.popleft().result():
+                    yield outcome
 
 
-def _settled(outcome: Outcome) -> Future[Outcome]:
-    future: Future[Outcome] = Future()
+def _settled(outcome: Outcome) -> Future[Outcome | None]:
+    future: Future[Outcome | None] = Future()
     future.set_result(outcome)
     return future

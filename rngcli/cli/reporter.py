@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 from ..batch.inputs import Outcome, Task, told
@@ -117,7 +118,9 @@ class Reporter:
             self.bar.settled(outcome)
         if not (outcome.error or outcome.before):
             figures = "".join(f"  {name} {figure(value)}" for name, value in outcome.scores.items())
-            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            pages = f"  {outcome.pages} pages" if outcome.pages > 1 else ""
+            noise = "" if outcome.sigma is None else f"  noise {outcome.sigma:.1f}"
+            line = f"{outcome.task.name}{pages}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{noise}{figures}"
             (self.log if self.bar else self.say)(line)
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
@@ -135,7 +138,9 @@ class Reporter:
         megapixels = sum(outcome.megapixels for outcome in done)
         counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
-        self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
+        self.say(f"{counts} in {seconds:.1f} s ({_speed(megapixels / max(seconds, 1e-9))})")
+        if noise := [outcome.sigma for outcome in outcomes if outcome.sigma is not None]:
+            self.say(_noise_line(noise))
         if passed_over:
             self.say(told(passed_over))
         if alone := sum(has_no_partner(outcome) for outcome in outcomes):
@@ -146,3 +151,15 @@ class Reporter:
             print(as_line(line), file=sys.stderr)
         end = {"done": len(done), "skipped": before, "failed": len(failed), "dropped": dropped, "not_begun": unbegun}
         self._emit({"summary": {**end, "passed_over": sum((passed_over or {}).values()), "seconds": round(seconds, 3)}})
+
+
+def _speed(rate: float) -> str:
+    """Megapixels a second, and what that means for a photograph of 24."""
+    shown = f"{rate:.2f} Mpx/s"
+    return f"{shown}: 24 Mpx in {progress.duration(24 / rate)}" if rate > 0 else shown
+
+
+def _noise_line(sigmas: Sequence[float]) -> str:
+    least, middle, most = (float(np.quantile(sigmas, q)) for q in (0, 0.5, 1))
+    several = f" in the median, {least:.1f} to {most:.1f}" if len(sigmas) > 1 else ""
+    return f"noise before: σ {middle:.1f} of 255{several}"
