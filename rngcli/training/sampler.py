@@ -60,7 +60,7 @@ def residual(
     def draw() -> Tensor:
         return channels_last(torch.randn(r.shape, generator=rng, device=r.device))
 
-    def seed(fresh: Tensor) -> Tensor:
+    def first(fresh: Tensor) -> Tensor:
         return first_noise(process.spec, fresh, noisy, r)
 
-    return process.spec.sigma_d * sample(process, predict, plan, draw, seed)
+    return process.spec.sigma_d * sample(process, predict, plan, draw, first)
