@@ -58,7 +58,7 @@ function summary(one) {
   const table = el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map((h) => el("th", { scope: "col", textContent: h })))), el("tbody", {}, ...body));
   $("cases").append(el("h2", { textContent: one.name }), el("p", { className: "fine", textContent: `${one.pictures} pictures: ${one.protocol}.` }),
-    ...scrolling(table, `Means on ${one.name}`), scatter(rows) ?? "");
+    ...scrolling(table, `Means on ${one.name}`), ...data.told[one.name].map((text) => el("p", { className: "fine", textContent: `At equal PSNR, ${text}.` })), scatter(rows) ?? "");
 }
 
 // --- plots ----------------------------------------------------------------------------------------------------------
