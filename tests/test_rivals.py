@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from rngcli.cli.eval import evaluate
 from rngcli.data import with_noise
-from rngcli.errors import UsageError
+from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.evaluation import Column, Evaluation, EvaluationPlan, Sweep, methods
 from rngcli.evaluation.reconstructions import Reconstructions
 from rngcli.evaluation.report import Case, Metric, Report, Row, form_of, read, summarise
@@ -203,3 +203,10 @@ def test_what_is_gained_over_a_rival_of_equal_psnr_is_told() -> None:
     assert json.loads(form_of(Path("r.json"))(report))["rivals"][0]["share"] == pytest.approx(-0.25)
     alone = replace(report, rows=tuple(row for row in rows if row.key == "0"))
     json.loads(form_of(Path("r.json"))(alone), parse_constant=lambda c: pytest.fail(c))
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Reconstructions(lambda: Pipeline(identity_bundle(), "cpu", "fp32", capacity=1))
+    monkeypatch.setattr(np, "save", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(EnvironmentFault, match="No space left on device"):
+        list(kept.make([Job("a", np.zeros((8, 8, 3), np.float32))]))
