@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from ..training.host import Host
 
@@ -54,6 +56,13 @@ Loss = Annotated[str, typer.Option(metavar="l1|rms", help="l1 learns faster; rms
 Network = Annotated[
     str,
     typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
+]
+Process = Annotated[
+    str,
+    typer.Option(
+        metavar="rng|rddm",
+        help="What is learned: RnG's generator; or RDDM's walk, by a copy of the reconstruction (--generator is void).",
+    ),
 ]
 Sees = Annotated[
     str,
@@ -129,6 +138,7 @@ def generate(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     optimiser: Optimiser = "muon",
+    process: Process = "rng",
     generator: Network = "fusion",
     perceptual: Weight = 0.0,
     lpips_weights: Lpips = None,
@@ -141,6 +151,8 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    if process not in ("rng", "rddm"):
+        raise UsageError(f"unknown --process {process!r}", "use rng or rddm")
     with _hosted(quiet) as host:
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
@@ -149,7 +161,10 @@ def generate(
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
         source = TrainingData(data, crop, batch, pairs, pairs_share)
         recipe = Recipe(run, device, size, seed, origin, host)
-        recipe.generate(source, spec, generator, perceptual, lpips_weights)
+        if process == "rddm":
+            recipe.walk(source, spec, perceptual, lpips_weights)
+        else:
+            recipe.generate(source, spec, generator, perceptual, lpips_weights)
 
 
 @train.command()

@@ -15,8 +15,9 @@ from ..data.crops import Batches
 from ..data.training_data import TrainingData
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
-from ..errors import UsageError
-from ..methods.rng import RnGParts, rng_of, with_rng
+from ..errors import ModelError, UsageError
+from ..methods.rddm import WALKER, with_walker
+from ..methods.rng import NAME, RnGParts, rng_of, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
 from ..models.bundle import Bundle, kind_of
@@ -31,6 +32,7 @@ from .spec import TrainSpec
 from .stage import Stage
 from .stages.control import Control, controller_that_sees, ladder
 from .stages.generate import ERROR_ALONE, WITH_PERCEPTUAL, Generate
+from .stages.rddm import Walk
 from .stages.reconstruct import Reconstruct
 from .trainer import Trainer
 
@@ -109,6 +111,25 @@ class Recipe:
             return with_rng(before, generator=average, process=process, controller=None, budgets=budgets)
 
         self._train("generate", stage, spec, batches, into_bundle, {"perceptual": perceptual})
+
+    def walk(self, data: TrainingData, spec: TrainSpec, perceptual: float = 0.0, lpips: Path | None = None) -> None:
+        """Stage 2 of RDDM: a copy of the run's reconstruction learns to walk; one that has walked goes on from there.
+
+        A file holds it as the difference from the reconstruction, and the method `rddm` beside the others.
+        """
+        origin, batches = self._origin, self._loaded(data)
+        loss = Perceptual(self._lpips(lpips), perceptual) if perceptual else None
+        before = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
+        nafnet = rng_of(before).nafnet
+        start = before.networks.get(WALKER, nafnet)
+        if kind_of(start) != "nafnet":
+            raise ModelError(f"the network {WALKER!r} of the model cannot walk", "begin with another model")
+        stage = Walk(nafnet, start, batches, loss)  # type: ignore[arg-type]
+
+        def into_bundle(average: Any) -> Bundle:
+            return with_walker(before, average, before.methods[NAME].networks["reconstruct"])
+
+        self._train("rddm", stage, spec, batches, into_bundle, {"perceptual": perceptual})
 
     def controller(self, data: TrainingData, spec: TrainSpec, sees: str, patches: int, lpips: Path | None) -> None:
         """Stage 3: search the schedule, label `patches` by what each budget does to them, learn to choose it."""
