@@ -1,4 +1,4 @@
-"""`rng train reconstruct|generate|controller`: the three stages, one after the other, in one run folder."""
+"""`rng train reconstruct|generate|controller`: three stages, one after the other, in one run folder; and `prior`."""
 
 from __future__ import annotations
 
@@ -165,6 +165,34 @@ def generate(
             recipe.walk(source, spec, perceptual, lpips_weights)
         else:
             recipe.generate(source, spec, generator, perceptual, lpips_weights)
+
+
+@train.command()
+def prior(
+    data: Data,
+    run: RunFolder,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    accumulate: Accumulate = 1,
+    crop: Crop = 128,
+    lr: Rate = 1e-3,
+    optimiser: Optimiser = "muon",
+    origin: Origin = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    compile: Compile = True,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """For DiffPIR: a copy of the reconstruction learns white noise of any strength, σ 2 to 510 of 255."""
+    with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
+        spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
+        Recipe(run, device, seed=seed, origin=origin, host=host).prior(TrainingData(data, crop, batch), spec)
 
 
 @train.command()

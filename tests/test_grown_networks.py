@@ -1,4 +1,4 @@
-"""RDDM is trained from the reconstruction's weights, and kept beside it as the little that it has become else."""
+"""RDDM and DiffPIR's prior are trained from the reconstruction's weights, and kept as what they have become else."""
 
 import json
 import sys
@@ -13,12 +13,14 @@ from rngcli.data.crops import Batches, Photographs, gaussian
 from rngcli.diffusion.rddm import RDDMSpec, ResidualDenoisingDiffusion
 from rngcli.errors import ModelError
 from rngcli.methods import methods_of, open_method
+from rngcli.methods.diffpir import PRIOR, DiffPIR, with_prior
 from rngcli.methods.rddm import RDDM, WALKER, walked, with_walker
 from rngcli.methods.rng import rng_of
 from rngcli.models import bundle as bundles
 from rngcli.models.difference import difference, restored
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec
 from rngcli.training.perceptual import Perceptual
+from rngcli.training.stages.prior import JUDGED, Prior
 from rngcli.training.stages.rddm import Walk
 from rngcli.training.trainer import Trainer, TrainSpec
 from tests.tiny import NAF, clouds, random_bundle, random_lpips, scramble
@@ -87,6 +89,24 @@ def test_what_it_is_shown_lies_between_the_noisy_and_the_clean_picture(batches):
     shares = ((seen[0] - clean) / (noisy - clean)).flatten(1).median(dim=1).values
     assert ((shares > 0) & (shares < 1)).all()
     assert torch.allclose(seen[0], clean + shares[:, None, None, None] * (noisy - clean), atol=1e-5)
+
+
+def test_a_prior_learns_noise_of_any_strength(batches, tmp_path):
+    stage = Prior(NAFNet(PLAIN), batches)
+    before = stage.validate(stage.net.eval())
+    _, scores = trained(stage, tmp_path)
+    assert set(scores) == {f"psnr_{sigma}" for sigma in JUDGED}
+    assert scores["psnr_255"] > before["psnr_255"] + 1, "an untrained network leaves all the noise"
+
+
+def test_diffpir_denoises_with_its_own_prior():
+    bundle = random_bundle()
+    prior = scramble(NAFNet(NAF))
+    method = open_method(with_prior(bundle, prior, "nafnet"), "diffpir")
+    assert isinstance(method, DiffPIR)
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.allclose(method.net(x), prior(x), atol=1e-5)
+    assert not torch.allclose(method.net(x), bundle.networks["nafnet"](x), atol=1e-2)
 
 
 # --- the method ------------------------------------------------------------------------------------------------
@@ -212,8 +232,12 @@ def test_the_command_trains_it_and_denoise_takes_it(run, photographs, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(tmp_path / "a.png")
     code, told = run("denoise", tmp_path / "a.png", tmp_path / "b.png", "--model", file, "--method", "rddm", "--json")
     assert (code, json.loads(told.out.splitlines()[0])["steps"]) == (0, 4)
+    assert run("train", "prior", "--steps", 2, *about[:-2])[0] == 0
+    assert isinstance(open_method(bundles.load(file), "rddm"), RDDM), "the other method stays"
     code, told = run("models", "show", file)
-    assert json.loads(told.out)["methods"]["rddm"]["networks"]["walk"] == WALKER
+    methods = json.loads(told.out)["methods"]
+    assert methods["rddm"]["networks"]["walk"] == WALKER
+    assert methods["diffpir"]["networks"] == {"prior": PRIOR}
 
 
 def test_an_unknown_process_is_refused(run, photographs, tmp_path):
