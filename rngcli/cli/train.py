@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from . import completion
 
 if TYPE_CHECKING:
     from ..training.host import Host
@@ -50,18 +53,36 @@ Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a
 Accumulate = Annotated[int, typer.Option(metavar="N", min=1, help="Batches a step: as one of N times the crops.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
 Optimiser = Annotated[
-    str, typer.Option(metavar="muon|adamw", help="muon gains more a minute; adamw is for comparison.")
+    str,
+    typer.Option(
+        metavar="muon|adamw",
+        help="muon gains more a minute; adamw is for comparison.",
+        autocompletion=completion.words("muon", "adamw"),
+    ),
 ]
-Loss = Annotated[str, typer.Option(metavar="l1|rms", help="l1 learns faster; rms, at the end, gains a little PSNR.")]
+Loss = Annotated[
+    str,
+    typer.Option(
+        metavar="l1|rms",
+        help="l1 learns faster; rms, at the end, gains a little PSNR.",
+        autocompletion=completion.words("l1", "rms"),
+    ),
+]
 Network = Annotated[
     str,
-    typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
+    typer.Option(
+        "--generator",
+        metavar="fusion|unet",
+        help="A copy of the reconstruction, or a U-Net from nothing.",
+        autocompletion=completion.words("fusion", "unet"),
+    ),
 ]
 Process = Annotated[
     str,
     typer.Option(
         metavar="rng|rddm",
         help="What is learned: RnG's generator; or RDDM's walk, by a copy of the reconstruction (--generator is void).",
+        autocompletion=completion.words("rng", "rddm"),
     ),
 ]
 Sees = Annotated[
@@ -70,11 +91,17 @@ Sees = Annotated[
         "--sees", metavar="bands|parts|noisy",
         help="What the controller goes by: statistics of what was removed and of what is left, these two themselves, "
         "or the noisy tile; the last two by the paper's network, which wants a --lr of 0.003.",
+        autocompletion=completion.words("bands", "parts", "noisy"),
     ),
 ]  # fmt: skip
 Origin = Annotated[
     str | None,
-    typer.Option("--from", metavar="NAME|PATH", help="Begin a run with a trained model's networks: fine-tune it."),
+    typer.Option(
+        "--from",
+        metavar="NAME|FILE",
+        help="Begin a run with a trained model's networks: fine-tune it.",
+        autocompletion=completion.models,
+    ),
 ]
 Weight = Annotated[
     float,
@@ -82,8 +109,16 @@ Weight = Annotated[
         metavar="WEIGHT", min=0, help="Of LPIPS beside the squared error, 25 in the shipped model: detail, less PSNR."
     ),
 ]
-Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
+Size = Annotated[
+    str,
+    typer.Option(
+        metavar="xs|s|m", help="Size of the networks.", autocompletion=completion.words("xs", "s", "m")
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.", autocompletion=completion.devices),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile: twice the speed after a minute.")]
 Patches = Annotated[int, typer.Option(metavar="N", min=10, help="Patches to label, in all.")]
@@ -226,6 +261,7 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
     """What is refused within is said once, by the first of several ranks."""
     from .progress import Narrator, waiting
 
-    with waiting("loading …", quiet):
+    first = os.environ.get("RANK", "0") == "0"  # as torchrun counts
+    with waiting("loading …", quiet or not first, lasting="torch" not in sys.modules):
         from ..training.host import hosted  # torch, which takes seconds
     return hosted(Narrator(quiet))
