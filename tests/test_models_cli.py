@@ -39,7 +39,7 @@ def test_a_model_is_shown_on_a_page_and_whole_as_json(rng):
     assert shown.startswith("tiny.safetensors, SHA-256 ")
     flowing = " ".join(shown.split())
     for words in (
-        "rng (default) reconstruct by nafnet, generate by unet, control by controller; 11 budgets of up to 4 evaluations",
+        "rng (default) reconstruct by nafnet, generate by unet, control by controller; 11 budgets of up to 4",
         "rddm reconstruct by nafnet",
         "steps 7, minutes 2; on top of 2 earlier trainings of 7 minutes",
         "scores: psnr_25 30.12",
