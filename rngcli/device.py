@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def find_device(name: str = "auto") -> torch.device:
     """`auto` (CUDA, then Apple's Metal, then the CPU) or an explicit cpu | cuda[:i] | mps that must be there."""
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -36,6 +37,8 @@ def find_device(name: str = "auto") -> torch.device:
         raise EnvironmentFault("no Metal device here", "use --device auto or cpu")
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"unsupported device {name!r}", "use auto, cpu, cuda, cuda:1 … or mps")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 
@@ -49,19 +52,72 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 def find_precision(device: torch.device, name: str = "auto") -> torch.dtype:
-    """`auto`: bfloat16 where it is native, else float32, never float16, whose range some pictures leave."""
+    """`auto`: float16 on CUDA devices with tensor cores, bfloat16 where a CPU has it natively, else float32.
+
+    Ten bits of mantissa are worth more to pictures than bfloat16's range, which trained networks hardly leave; a tile
+    that does is computed again (`Pipeline.again`).
+    """
     if name == "auto":
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
+            return torch.float16
         return torch.bfloat16 if bfloat16_pays(device) else torch.float32
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}", f"use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
 
 
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """IEEE arithmetic where float32 is said: by default torch computes convolutions in TF32's ten bits on CUDA."""
+    if device.type != "cuda":
+        yield
+        return
+    switches: tuple[Any, ...] = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+
+
+TILE_BYTES = 128 * 2**20  # what a tile takes in a batch, its networks' intermediate results included: a generous guess
+CAPACITIES = (128, 64, 32, 16, 8, 4, 2)
+
+
+def usual_capacity(device: torch.device) -> int:
+    """Tiles in flight: on a CPU one, where more bring memory traffic and nothing else; on a GPU as its memory allows.
+
+    By its whole memory, in steps, so that a card computes the same bits every time; fewer where others use it.
+    """
+    if device.type != "cuda":
+        return 1 if device.type == "cpu" else 16
+    free, total = torch.cuda.mem_get_info(device)
+    fitting = (n for n in CAPACITIES if n * TILE_BYTES <= min(total / 4, 0.8 * free))
+    return next(fitting, 1)
+
+
+def placed_bytes(device: torch.device) -> int | None:
+    """The most that one picture may take on the device, its canvas included [B]; None: any picture is there anyway."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[1] // 8
+
+
+_SHORT = (
+    "allocate memory",  # the CPU's allocator
+    "out of memory",  # Metal, CUDA's driver
+    "ALLOC_FAILED",  # cuDNN, cuBLAS
+)
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a failure, or what it came from, is for want of memory; torch's own allocator for CPUs has no class."""
+    """Whether a failure, or what it came from, is for want of memory; many of torch's have no class of their own."""
     while error is not None:
         words = str(error) if isinstance(error, RuntimeError) else ""
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(told in words for told in _SHORT):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     "errors",
     "rngcli",
-    "atomic signals device",
+    "atomic signals device pages",
     "nets diffusion images metrics",
     "models data",
     "methods",

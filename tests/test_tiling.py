@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rngcli.errors import PictureError
-from rngcli.inference.tiling import Axis, Canvas, Grid
+from rngcli.inference.canvas import Canvas
+from rngcli.inference.tiling import Axis, Grid
 
 
 @st.composite

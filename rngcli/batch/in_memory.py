@@ -9,7 +9,7 @@ from ..inference.engine import Job
 from ..inference.pipeline import Pipeline
 from ..inference.strength import Strength
 from ..methods.contract import Request
-from .worker import denoise_within_memory
+from .within_memory import denoise_within_memory
 
 
 def renewed(pipeline: Pipeline) -> Pipeline:

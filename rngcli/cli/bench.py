@@ -109,17 +109,15 @@ def _calls(pipeline: Pipeline, most: int) -> tuple[Callable[[], None], Callable[
     """A full start and a full step of `pipeline` on noise; no step where there is no generator."""
     import numpy as np
 
-    from ..inference.pipeline import Crop
     from ..inference.scheduler import TileState
     from ..methods.contract import Request
 
-    shape = pipeline.frame.wide, pipeline.frame.wide
-    pictures = [np.random.default_rng(i).random((*shape, 3), np.float32) for i in range(pipeline.capacity)]
-    crops = [Crop(picture, np.ones(shape, bool), float("nan")) for picture in pictures]
-    tiles = [TileState(0, i, slot=i) for i in range(pipeline.capacity)]
+    shape = pipeline.frame.tile, pipeline.frame.tile, 3
+    pictures = [pipeline.upload(np.random.default_rng(i).random(shape, np.float32)) for i in range(pipeline.capacity)]
+    tiles = [TileState(i, 0, slot=i) for i in range(pipeline.capacity)]
 
     def start() -> None:
-        pipeline.start(tiles, crops, Request(steps=most))
+        pipeline.start(tiles, pictures, Request(steps=most))
 
     def step() -> None:
         if most:

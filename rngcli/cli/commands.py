@@ -14,6 +14,7 @@ from .eval import evaluate
 from .models import models
 from .presets import Configured
 from .restore import restore
+from .synth import synth
 from .train import train
 from .watch import watch
 
@@ -29,6 +30,7 @@ app.command(cls=Configured)(denoise)
 app.command(cls=Configured)(watch)
 app.command()(bench)
 app.command(hidden=True)(ablate)
+app.command()(synth)
 app.add_typer(restore, name="restore")
 app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")

@@ -19,7 +19,7 @@ from .options import (
     REPORT,
     BatchSize,
     Debug,
-    Device,
+    Devices,
     MethodName,
     Model,
     Precision,
@@ -121,7 +121,7 @@ def denoise(
     ] = "auto",
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
     suffix: Annotated[
@@ -177,6 +177,14 @@ def denoise(
         Path | None,
         typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/n",
+            help="Only part i of n, from 1, by the names' hash: for Slurm arrays and GNU parallel.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -211,10 +219,15 @@ def denoise(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Clean pictures of the same names: adds scores.", rich_help_panel=REPORT),
+        typer.Option(metavar="DIR", help="Clean pictures, by folder and stem: adds scores.", rich_help_panel=REPORT),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json|.csv", help="One row a picture.", rich_help_panel=REPORT)
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|.csv|.html",
+            help="One row a picture; .html: a page with each before and after, worst first.",
+            rich_help_panel=REPORT,
+        ),
     ] = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append every line to it, as text.", rich_help_panel=REPORT)

@@ -75,7 +75,9 @@ def measure(
         str,
         typer.Option(
             metavar="M,M,…",
-            help="rng | reconstruct | fixed:N | budget:K | grain:S | input | nlm | wavelet | bm3d, side by side.",
+            help="rng | reconstruct | fixed:N | budget:K | blend:W | grain:S | input | nlm | wavelet | bm3d, "
+            "side by side. blend: the reconstruction with a share W of the noisy picture left in; grain: under white "
+            "noise of σ S. Without W and S: as much as costs the PSNR of rng, picture by picture.",
             autocompletion=completion.compared,
             rich_help_panel=METHODS,
         ),
@@ -91,7 +93,8 @@ def measure(
         str | None,
         typer.Option(
             metavar="M,M,…",
-            help="psnr | ssim | lpips | lpips-alex | lpips-vgg | lpips-squeeze | niqe; all that can be had by default.",
+            help="psnr | ssim | haarpsi | lpips | lpips-alex | lpips-vgg | lpips-squeeze | niqe | placement | flat | "
+            "spectrum | brightest; by default psnr, ssim, lpips and niqe, those that can be had.",
             autocompletion=completion.metrics,
             rich_help_panel=METRICS,
         ),

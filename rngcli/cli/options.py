@@ -53,6 +53,15 @@ Device = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Devices = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda[:i]|mps|all|A,B…",
+        help="Where to compute; several, or all cards, share the pictures: cuda:0,cuda:1.",
+        autocompletion=completion.device_lists,
+        rich_help_panel=MODEL,
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..batch.inputs import Naming, Outcome, keep_apart, told
-from ..batch.report import check_report, rows_of, write_report
+from ..batch.report import check_report
+from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
@@ -18,12 +19,13 @@ from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
+from .run_report import RunReport
 from .stdio import run_piped
 from .window import Window, check_preview
 
 if TYPE_CHECKING:
     from ..batch.batch import Batch, BatchOptions
-    from ..batch.worker import Score
+    from ..batch.file_options import Score
     from ..methods.contract import Request
 
 
@@ -37,9 +39,11 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         if given["preview"]:
             return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        named_only = [name for name in ("reference", "report", "step_map", "dry_run", "mask") if given.get(name)]
+        files_only = ("reference", "report", "step_map", "shard", "dry_run", "mask")
+        named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
+        shard = Shard.named(given["shard"]) if given["shard"] else None
         if report:
             check_report(report)
             if given["log"] and given["log"].absolute() == report.absolute():
@@ -57,6 +61,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         if operands.piped:
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
+        inputs = shard.of(inputs) if shard else inputs
         if step_map:
             keep_apart(inputs.tasks, step_map)
         batch = Batch(inputs, options)
@@ -66,7 +71,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
     """How pictures are done, read and written; UsageError where a word among it is not known."""
     from ..batch.batch import BatchOptions
-    from ..batch.worker import FileOptions
+    from ..batch.file_options import FileOptions
     from ..inference.strength import Strength
 
     files = FileOptions(
@@ -170,20 +175,25 @@ def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
     return Exit.OK
 
 
-def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
+def _run(batch: Batch, path: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
     if batch.begins:
         with progress.waiting("loading the model …", tell.quiet):
             batch.prepare()
     outcomes: list[Outcome] = []
+    report = RunReport(path, batch, tell.quiet) if path else None
+    cut_short = True
     faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
     try:
         for outcome in _outcomes(batch, tell):
             outcomes.append(outcome)
+            if report:
+                report.add(outcome)
             try:
                 tell.outcome(outcome)
             except EnvironmentFault as fault:
                 faults.append(fault)
+        cut_short = False
     except PictureError:  # --fail-fast; the summary names it
         pass
     except KeyboardInterrupt:
@@ -194,7 +204,7 @@ def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
         outcomes[:] = batch.lost(outcomes)
         try:
             if report:
-                write_report(report, rows_of(batch.tasks, outcomes))
+                report.write(outcomes, cut_short)
         finally:
             tell.summary(outcomes, len(batch.tasks), batch.passed_over)
     if faults:

@@ -66,7 +66,8 @@ def gaussian_field(
     along = torch.arange(size, device=home)
     y, x = origins.to(home)[:, :, None, None].unbind(1)  # (N, 1, 1) each
     y, x = (y + along[:, None]) & MASK, (x + along) & MASK  # (N, size, 1), (N, 1, size)
-    level = torch.as_tensor(step, dtype=torch.int64, device=home).reshape(-1, 1, 1) & MASK  # (1 or N, 1, 1)
+    steps = step.to(home) if isinstance(step, Tensor) else torch.full((1,), step, device=home)
+    level = steps.reshape(-1, 1, 1) & MASK  # (1 or N, 1, 1)
     key = (seed & MASK, seed >> 32 & MASK)
     blocks = (philox4x32((x, y, level, torch.full_like(level, block)), key) for block in count())
     normals = (z for words in blocks for z in box_muller(words))

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..device import channels_last, find_device, find_precision
+from ..device import exact_float32, find_device, find_precision, is_out_of_memory, placed_bytes, usual_capacity
 from ..diffusion.operators import Identity, Operator, Seen
+from ..errors import EnvironmentFault
 from ..methods import open_method
-from ..methods.contract import STATE, Held, Request, Step
+from ..methods.contract import STATE, Held, Method, Request, Step
 from ..models.bundle import Bundle
+from ..nets.recorded import Recorded
+from .blending import Blending
+from .canvas import Canvas, clamped
 from .noise import gaussian_field
 from .scheduler import TileState
 from .tiling import Grid
+from .transfer import Fetch, sent
+from .uploaded import Uploaded, places
 
+T = TypeVar("T")
 BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
 
 
 @dataclass(frozen=True)
-class Crop:
-    """What a tile sees, its context included.
+class Finished:
+    """Tiles whose plans are done, in the canvas's fixed point, (capacity, side, side, 3) int32 on the device.
 
-    pixels (wide, wide, 3) float32 in [0, 1]; valid (wide, wide) bool, false in holes and beyond the picture's border;
-    sigma: σ_n on the [0, 1] scale, NaN where it is not known.
+    `told`: on the way to the host are which of them are colours, (capacity,) bool, the shares themselves where one is
+    for a canvas there, and whatever else was asked for.
     """
 
-    pixels: np.ndarray
-    valid: np.ndarray
-    sigma: float
+    tiles: Sequence[TileState]
+    shares: Tensor
+    told: Fetch
+    to_host: bool
+
+    def wait(self) -> tuple[list[bool], Tensor | None, list[Tensor]]:
+        """Which tiles are colours, their shares on the host where they were asked for, and what else was."""
+        colours, *rest = self.told.wait()
+        shares = rest.pop(0) if self.to_host else None
+        return colours.tolist(), shares, rest
 
 
 class Pipeline:
     """A method's networks on a device, and slots for `slots` tiles, allocated once: memory does not depend on pictures.
 
     Every call of the method has the shape of `capacity` tiles, padded where there are fewer: a tile's result is then
-    the same bit for bit whoever its neighbours are.
+    the same bit for bit whoever its neighbours are. No call waits for the device, but for the plans of started tiles.
     """
 
     def __init__(
@@ -54,115 +70,252 @@ class Pipeline:
         self.bundle, self.precision = bundle, precision
         self.device = find_device(device)
         self.dtype = find_precision(self.device, precision)
-        self.capacity = capacity or default_capacity(self.device)
-        # Started tiles wait here for their turn, so that starts and steps are full batches alike.
-        self.slots = 1 if self.capacity == 1 else 2 * self.capacity
         self.name = method or next(iter(bundle.methods), "")
         self.operator = operator or Identity()
-        self.method = open_method(bundle, self.name, self.device, self.dtype, self.operator)
+        self.method: Method = self._opened()
         self.frame = self.method.frame
-        self.held: Held = {key: self._zeros(self.slots, *shape) for key, shape in self.method.holds.items()}
+        self.blending = Blending(self.frame, self.device)
+        self.on_device = placed_bytes(self.device)  # the largest picture that is placed on the device [B]
+        self._size(capacity or usual_capacity(self.device))
+
+    def _opened(self) -> Method:
+        try:
+            return open_method(self.bundle, self.name, self.device, self.dtype, self.operator)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            cause, remedy = f"the model does not fit into the memory of {self.device}", "close other programs"
+            raise EnvironmentFault(cause, remedy) from error
+
+    def _size(self, capacity: int) -> None:
+        self.capacity = capacity
+        # Started tiles wait here for their turn, so that starts and steps are full batches alike.
+        self.slots = 1 if capacity == 1 else 2 * capacity
+        self.release()
+
+    def resized(self, capacity: int) -> Pipeline:
+        """The same networks with slots for another number of tiles; this one's slots are let go first."""
+        self.release()
+        other = Pipeline.__new__(Pipeline)
+        other.__dict__.update(self.__dict__)
+        other._size(capacity)
+        return other
 
     def halved(self) -> Pipeline:
-        """The same pipeline with half the capacity; this one's slots and networks are let go first."""
-        del self.held, self.method
-        capacity = max(1, self.capacity // 2)
-        return Pipeline(self.bundle, str(self.device), self.precision, capacity, self.name, self.operator)
+        """The same networks with half the capacity."""
+        return self.resized(max(1, self.capacity // 2))
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether there is a way to need less of the device's memory."""
+        return self.capacity > 1 or (self.device.type != "cpu" and self.on_device != 0)
+
+    def shrunk(self) -> Pipeline:
+        """In need of less memory: half the capacity, and where that is 1 already, no picture on the device."""
+        smaller = self.halved()
+        if self.capacity == 1:
+            smaller.on_device = 0
+        return smaller
 
     def with_method(self, name: str) -> Pipeline:
         """Another method of the same bundle, on the same device."""
         return Pipeline(self.bundle, str(self.device), self.precision, self.capacity, name, self.operator)
 
+    def release(self) -> None:
+        """Let the slots go; they are there again when the next tile starts."""
+        self._held: Held | None = None
+        self._stepped: Recorded | None = None
+        self._spare: Pipeline | None = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def held(self) -> Held:
+        """What the slots keep, and one row more, which padding is written to."""
+        if self._held is None:
+            rows = self.slots + (self.capacity > 1)
+            self._held = {key: self._zeros(rows, *shape) for key, shape in self.method.holds.items()}
+            self._stepped = Recorded(self._evaluate, self.device)
+        return self._held
+
     def _zeros(self, *shape: int) -> Tensor:
-        zeros = torch.zeros(shape, device=self.device)
-        return channels_last(zeros) if len(shape) == 4 else zeros
+        """Pictures lie as (N, H, W, C), whatever their order of axes says: what convolutions are fastest on."""
+        if len(shape) != 4:
+            return torch.zeros(shape, device=self.device)
+        n, channels, height, width = shape
+        return torch.zeros((n, height, width, channels), device=self.device).permute(0, 3, 1, 2)
 
     def require(self, request: Request) -> None:
         """UsageError where the method has no such option, ModelError where the bundle lacks what it needs for it."""
         request.refuse_beyond(self.method.understands, self.name)
         self.method.require(request)
 
+    # --- pictures ----------------------------------------------------------------------------------------------
+
+    def upload(self, pixels: np.ndarray, valid: np.ndarray | None = None, sigma: float = float("nan")) -> Uploaded:
+        """A picture (H, W, 3), on the device unless it is too large for it."""
+        return Uploaded.of(pixels, valid, sigma, self.frame, self._home(pixels.shape))
+
+    def canvas(self, picture: Uploaded) -> Canvas:
+        """What the picture's tiles will be blended into, its values in [0, 1]."""
+        grid = picture.grid.magnified(self.frame.scale)
+        return Canvas(grid, device=picture.pixels.device, finished=clamped)
+
+    def _home(self, shape: tuple[int, ...]) -> torch.device:
+        small = self.on_device is None or 4 * shape[0] * shape[1] * 3 * self.frame.scale**2 <= self.on_device
+        return self.device if small else torch.device("cpu")
+
     # --- prefill -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def start(self, tiles: Sequence[TileState], crops: Sequence[Crop], request: Request) -> None:
-        """Start at most `capacity` tiles that have just got their slots, and set each one's plan."""
-        held, plans = self.method.start(self._seen(crops), request)
-        slots = [tile.slot for tile in tiles]
-        for key, value in held.items():
-            self.held[key][slots] = value[: len(tiles)]
-        for tile, plan in zip(tiles, plans, strict=False):
-            tile.plan = plan
-        self._begin([tile for tile in tiles if tile.plan], request.seed)
+    def start(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], request: Request) -> None:
+        """Start at most `capacity` tiles that have just got their slots, and set each one's plan.
 
-    def _seen(self, crops: Sequence[Crop]) -> Seen:
-        wide = self.frame.wide
-        pixels, valid = self._zeros(self.capacity, 3, wide, wide), self._zeros(self.capacity, 1, wide, wide)
-        for row, crop in enumerate(crops):
-            pixels[row] = torch.from_numpy(crop.pixels).permute(2, 0, 1)
-            valid[row, 0] = torch.from_numpy(crop.valid)
-        sigma = [crop.sigma for crop in crops] + [float("nan")] * (self.capacity - len(crops))
+        A tile whose picture is None has failed already, and starts on black.
+        """
+        with exact_float32(self.device):
+            held, plans = self.method.start(self._seen(tiles, pictures), request)
+            self._keep(held, self._slots(tiles)[1])
+            for tile, plan in zip(tiles, plans, strict=False):
+                tile.plan = plan
+            self._begin([tile for tile in tiles if tile.plan], request.seed)
+
+    def _seen(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None]) -> Seen:
+        pixels = self._zeros(self.capacity, 3, self.frame.wide, self.frame.wide)
+        valid = self._zeros(self.capacity, 1, self.frame.wide, self.frame.wide)
+        for first, picture, where in self._cuts(tiles, pictures):
+            seen, inside = picture.tiles(sent(where, picture.pixels.device))
+            rows = slice(first, first + len(where))
+            pixels.permute(0, 2, 3, 1)[rows] = sent(seen, self.device)
+            valid[rows, 0] = sent(inside, self.device).float()
+        sigma = [picture.sigma if picture else float("nan") for picture in pictures]
         return Seen(pixels, valid, self._levels(sigma))
+
+    def _cuts(
+        self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None]
+    ) -> Iterator[tuple[int, Uploaded, np.ndarray]]:
+        """Neighbouring rows of a batch that are cut from one picture: the first of them, the picture, and where."""
+        of_picture = groupby(zip(range(len(tiles)), tiles, pictures, strict=True), key=lambda row: id(row[2]))
+        for _, group in of_picture:
+            rows, same, (picture, *_) = zip(*group, strict=True)
+            if picture:
+                margin = self.frame.context
+                yield rows[0], picture, np.stack([places(picture.grid, tile.index, margin) for tile in same])
 
     def _begin(self, tiles: Sequence[TileState], seed: int) -> None:
         if tiles:
-            noise = self._noise(self._padded(tiles), BEGIN, seed)
-            levels = self._levels([tile.plan[0] for tile in self._padded(tiles)])
-            state = self.method.begin(self._held_by(self._padded(tiles)), levels, noise)
-            self.held[STATE][[tile.slot for tile in tiles]] = state[: len(tiles)]
+            read, write = self._slots(tiles)
+            origins = self._integers([tile.origin for tile in tiles])
+            noise = self._noise(origins, BEGIN, seed)
+            levels = self._levels([tile.plan[0] for tile in tiles])
+            self._keep({STATE: self.method.begin(self._held_by(read), levels, noise)}, write)
 
     # --- decode ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def step(self, tiles: Sequence[TileState], seed: int) -> None:
         """One evaluation of the network for at most `capacity` tiles, each at its own level."""
-        padded = self._padded(tiles)
-        held = self._held_by(padded)
-        now = self._levels([tile.plan[tile.done] for tile in padded])
-        after = self._levels([(*tile.plan, self.method.end)[tile.done + 1] for tile in padded])
+        numbers = self._integers([(tile.slot, *tile.origin, tile.done) for tile in tiles])
+        now = self._levels([tile.plan[tile.done] for tile in tiles])
+        after = self._levels([(*tile.plan, self.method.end)[tile.done + 1] for tile in tiles])
+        _, write = self._slots(tiles)
+        assert self._stepped
+        with exact_float32(self.device):
+            self._stepped(numbers, write, now, after, seed=seed)
+
+    def _evaluate(self, numbers: Tensor, write: Tensor, now: Tensor, after: Tensor, seed: int) -> None:
+        """Tensors in, the slots changed, and nothing of the host in between."""
+        held = self._held_by(numbers[:, 0])
         noise = torch.zeros_like(held[STATE])
         if self.method.stochastic:
-            noise = self._noise(padded, torch.tensor([tile.done for tile in padded]), seed)
-        state = self.method.step(held, Step(now, after, noise))
-        self.held[STATE][[tile.slot for tile in tiles]] = state[: len(tiles)]
+            noise = self._noise(numbers[:, 1:3], numbers[:, 3], seed)
+        self._keep({STATE: self.method.step(held, Step(now, after, noise))}, write)
+
+    # --- finish ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def finish(self, tile: TileState, detail: float, grid: Grid) -> np.ndarray:
-        """The picture of a tile whose plan is done, (scale·tile, scale·tile, 3) float32, not clamped.
+    def finish(
+        self, tiles: Sequence[TileState], pictures: Sequence[Uploaded], detail: float, also: Sequence[Tensor] = ()
+    ) -> Finished:
+        """At most `capacity` tiles whose plans are done, weighted for blending; `also` is fetched with what is told.
 
-        Where it will blend with others of the output's `grid`, what is generated is emphasised by what their
-        disagreement costs.
+        Where a tile will blend with others, what is generated is emphasised by what their disagreement costs.
         """
-        base, generated = map(self.frame.middle, self.method.finish(self._held_by([tile])))
-        picture = base[0]
-        if tile.plan:
-            emphasis = torch.from_numpy(grid.emphasis(tile.index)).to(self.device)
-            picture = picture + detail * self.method.unit * emphasis * generated[0]
-        return picture.permute(1, 2, 0).cpu().numpy()
+        with exact_float32(self.device):
+            base, generated = map(self.frame.middle, self.method.finish(self._held_by(self._slots(tiles)[0])))
+        planned = self._integers([[bool(tile.plan)] for tile in tiles])[:, :, None, None].bool()
+        grids = [picture.grid for picture in pictures]
+        kinds = self._integers([_kinds(grid, tile.index) for grid, tile in zip(grids, tiles, strict=True)])
+        texture = self.blending.emphasis(kinds) * (detail * self.method.unit) * generated
+        shown = (base + texture.where(planned, 0.0)).permute(0, 2, 3, 1)
+        shares, colours = self.blending.weighted(shown, kinds)
+        to_host = any(picture.pixels.device != shares.device for picture in pictures)
+        asked = [colours, *([shares] if to_host else []), *also]
+        return Finished(tiles, shares, Fetch(asked, self.device), to_host)
 
     def start_of(self, tile: TileState) -> float:
         """How far in the noise a tile starts, as a share of the fullest start, in [0, 1]."""
         return self.method.start_share(tile.plan[0]) if tile.plan else 0.0
 
+    # --- once more, exactly ------------------------------------------------------------------------------------
+
+    def again(self, tile: TileState, picture: Uploaded, request: Request) -> tuple[TileState, Finished] | None:
+        """A tile that came out as no colours, once more in float32; None where it was computed so already."""
+        if self.dtype == torch.float32:
+            return None
+        if self._spare is None:
+            device = str(self.device)
+            self._spare = Pipeline(self.bundle, device, "fp32", 1, self.name, self.operator)
+        copy = replace(tile, slot=0, plan=(), done=0)
+        self._spare.start([copy], [picture], request)
+        while not copy.finished:
+            self._spare.step([copy], request.seed)
+            copy.done += 1
+        return copy, self._spare.finish([copy], [picture], request.detail)
+
     # --- batches -----------------------------------------------------------------------------------------------
 
-    def _padded(self, tiles: Sequence[TileState]) -> list[TileState]:
-        return [*tiles, *[tiles[0]] * (self.capacity - len(tiles))]
-
-    def _held_by(self, tiles: Sequence[TileState]) -> Held:
+    def _slots(self, tiles: Sequence[TileState]) -> tuple[Tensor, Tensor]:
+        """Where each row of a batch is read from and written to; padding reads the first tile's, and has a row of its
+        own to write to."""
         slots = [tile.slot for tile in tiles]
-        return {key: value[slots] for key, value in self.held.items()}
+        padding = self.capacity - len(tiles)
+        both = [slots + [slots[0]] * padding, slots + [self.slots] * padding]
+        read, write = sent(np.array(both, np.int64), self.device)
+        return read, write
 
-    def _noise(self, tiles: Sequence[TileState], step: int | Tensor, seed: int) -> Tensor:
-        """Of the state's shape, by the places of its pixels in the output."""
-        origins = (torch.tensor([tile.origin for tile in tiles]) - self.frame.context) * self.frame.scale
+    def _held_by(self, slots: Tensor) -> Held:
+        return {key: _rows(value)[slots] if value.dim() != 4 else _rows(value)[slots].permute(0, 3, 1, 2)
+                for key, value in self.held.items()}  # fmt: skip
+
+    def _keep(self, held: Held, slots: Tensor) -> None:
+        for key, value in held.items():
+            _rows(self.held[key]).index_copy_(0, slots, _rows(value))
+
+    def _noise(self, origins: Tensor, step: int | Tensor, seed: int) -> Tensor:
+        """Of the state's shape, by the places of its pixels in the output; origins (N, 2) of tiles without context."""
         channels, side, _ = self.method.holds[STATE]
-        return gaussian_field(seed, step, origins, side, channels, self.device)
+        return gaussian_field(
+            seed, step, (origins - self.frame.context) * self.frame.scale, side, channels, self.device
+        )
+
+    def _integers(self, values: Sequence[Sequence[int]]) -> Tensor:
+        """(capacity, …) int64 on the device, padded by the first."""
+        return sent(np.array(self._padded(values), np.int64), self.device)
 
     def _levels(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
+        """(capacity,) float32 on the device, padded by the first."""
+        return sent(np.array(self._padded(values), np.float32), self.device)
+
+    def _padded(self, values: Sequence[T]) -> list[T]:
+        return [*values, *[values[0]] * (self.capacity - len(values))]
 
 
-def default_capacity(device: torch.device) -> int:
-    """Tiles in flight: on a GPU enough to fill it, on a CPU one, where more bring memory traffic and nothing else."""
-    return 1 if device.type == "cpu" else 16
+def _rows(value: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) as they lie, (N, H, W, C): a row of it is one piece of memory."""
+    return value.permute(0, 2, 3, 1) if value.dim() == 4 else value
+
+
+def _kinds(grid: Grid, index: int) -> tuple[int, int]:
+    row, col = divmod(index, grid.cols)
+    return grid.y.kind(row), grid.x.kind(col)

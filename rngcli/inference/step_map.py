@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .tiling import Canvas, Grid
+from .canvas import Canvas
+from .tiling import Grid
 
 # Five anchors of a dark-to-bright ramp that also rises in lightness, so that it reads in grey.
 _RAMP = np.array([[0.05, 0.03, 0.20], [0.35, 0.07, 0.43], [0.72, 0.22, 0.33], [0.95, 0.55, 0.15], [0.99, 0.95, 0.65]])

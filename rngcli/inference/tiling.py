@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import PictureError
-
 if TYPE_CHECKING:
     from ..methods.contract import Frame
-
-ONE = 2**24  # 1.0 in the canvas's fixed point: 256 times finer than a 16-bit picture, and int32 still holds ±128
-LIMIT = 64.0  # no tile of a picture in [0, 1] comes near it
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,10 @@ class Axis:
 
     def _places(self, k: int, margin: int) -> np.ndarray:
         return np.arange(self.start(k) - margin, self.start(k) + self.size + margin)
+
+    def kind(self, k: int) -> int:
+        """0 to 3, by whether a neighbour lies after interval k, and before it; intervals of a kind weigh alike."""
+        return 2 * (k > 0) + (k < self.count - 1)
 
     def weights(self, k: int) -> np.ndarray:
         """The share that interval k has in each of its pixels, (size,) in [0, 1].
@@ -166,33 +165,3 @@ class Grid:
         """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.emphasis(row, self.agreement), self.x.emphasis(col, self.agreement)).astype(np.float32)
-
-
-class Canvas:
-    """The picture that tiles are blended into, the same bit for bit in whatever order they arrive.
-
-    Sums of floats depend on their order; sums of integers do not. So each weighted tile is rounded once, to
-    multiples of 2⁻²⁴, and from there on only integers are added.
-    """
-
-    def __init__(self, grid: Grid, channels: int = 3) -> None:
-        self.grid = grid
-        self.missing = set(range(len(grid)))  # the tiles still to come; empty when the picture is whole
-        self._sum = np.zeros((grid.height, grid.width, channels), np.int32)
-
-    def add(self, i: int, tile: np.ndarray) -> None:
-        """Blend in tile i, (size, size, C) float32, once; PictureError where a value is not finite or absurd."""
-        if not np.abs(tile).max() < LIMIT:  # false for NaN too
-            raise PictureError("the model returned values that are no colours", "try --precision fp32 or another model")
-        self.missing.remove(i)
-        share = np.rint(self.grid.window(i)[..., None] * tile * ONE).astype(np.int32)
-        y, x = self.grid.origin(i)
-        top, left = max(y, 0), max(x, 0)
-        inside = share[top - y : self.grid.height - y, left - x : self.grid.width - x]
-        self._sum[top : y + self.grid.size, left : x + self.grid.size] += inside
-
-    def finish(self) -> np.ndarray:
-        """The blended picture, (H, W, C) float32, not clamped; ValueError while tiles are missing."""
-        if self.missing:
-            raise ValueError(f"{len(self.missing)} of {len(self.grid)} tiles are missing")
-        return np.multiply(self._sum, 1 / ONE, dtype=np.float32)

@@ -101,7 +101,8 @@ class Recipe:
         torch.manual_seed(self.seed)
         schedule, fullest = WITH_PERCEPTUAL if loss else ERROR_ALONE
         unet = SIZES[self.size][1] if network == "unet" else None
-        stage = Generate(trained or unet, ProcessSpec(schedule=schedule), rng_of(before).nafnet, batches, loss)
+        process = ProcessSpec(schedule=schedule, begins="own" if loss else "fresh")
+        stage = Generate(trained or unet, process, rng_of(before).nafnet, batches, loss)
 
         def into_bundle(average: Any) -> Bundle:
             process = stage.process.spec

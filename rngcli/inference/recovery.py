@@ -1,0 +1,89 @@
+"""Memory that runs out ends no run: what was begun is taken up again by less at once, and later by more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+
+import numpy as np
+
+from ..device import is_out_of_memory
+from ..errors import EnvironmentFault, PictureError
+from .job import Job, Result
+from .pipeline import Pipeline
+
+PATIENCE = 16  # pictures in smaller batches before larger ones are tried again; doubled each time that they fail
+
+Attempt = Callable[[Iterator[Job], Pipeline], Iterator[Result]]
+
+
+def within_memory(jobs: Iterator[Job], pipeline: Pipeline, attempt: Attempt) -> Iterator[Result]:
+    """The results of `attempt`, whatever memory it finds.
+
+    Where memory runs out: half the capacity, down to one tile; then canvases on the host; then without the largest
+    picture, which comes back as a Result with its error. Raises EnvironmentFault where not even one tile fits.
+    """
+    source, patience = _Source(jobs), PATIENCE
+    at_most, on_device = pipeline.capacity, pipeline.on_device
+    while True:
+        smaller = pipeline.capacity < at_most
+        try:
+            for result in attempt(source.draw(patience if smaller else None), pipeline):
+                source.settle(result)
+                yield result
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            largest = source.largest(pipeline.frame.tile)
+            if not (pipeline.can_shrink or largest):
+                raise EnvironmentFault("not even one tile fits into memory", "close other programs") from error
+            patience *= 2 if source.settled else 1
+        else:
+            if source.exhausted:
+                return
+            pipeline = pipeline.resized(min(2 * pipeline.capacity, at_most))
+            pipeline.on_device = on_device
+            continue
+        # Outside the except block, which would keep the failed tensors alive.
+        source.settled = False
+        if pipeline.can_shrink:
+            pipeline = pipeline.shrunk()
+        elif largest:
+            yield source.drop(largest)
+
+
+class _Source:
+    """Jobs, and those of them that were drawn and not settled yet: a new attempt begins with these."""
+
+    def __init__(self, jobs: Iterator[Job]) -> None:
+        self._jobs = jobs
+        self._begun: dict[str, Job] = {}
+        self.exhausted = False
+        self.settled = False  # whether anything was since the last failure
+
+    def draw(self, most: int | None) -> Iterator[Job]:
+        """All that was begun, and then at most so many others."""
+        return chain(list(self._begun.values()), islice(self._remembered(), most))
+
+    def _remembered(self) -> Iterator[Job]:
+        for job in self._jobs:
+            self._begun[job.key] = job
+            yield job
+        self.exhausted = True
+
+    def settle(self, result: Result) -> None:
+        del self._begun[result.key]
+        self.settled = True
+
+    def largest(self, tile: int) -> Job | None:
+        """The largest picture of more than one tile; None where memory does not suffice even for single ones."""
+        larger = [job for job in self._begun.values() if max(job.pixels.shape[:2]) > tile]
+        return max(larger, key=lambda job: job.pixels.size, default=None)
+
+    def drop(self, job: Job) -> Result:
+        """The result of a picture for which there is no memory."""
+        del self._begun[job.key]
+        error = PictureError(
+            "the picture needs more memory than there is", "close other programs, or do it elsewhere"
+        )
+        return Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0, error)

@@ -1,0 +1,61 @@
+"""A picture where its tiles are cut from: sent to the device once, or kept on the host where it is too large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..methods.contract import Frame
+from .tiling import Grid
+from .transfer import sent
+
+_BITS: dict[type[np.generic], type[np.generic]] = {np.uint16: np.int16}  # torch indexes no unsigned 16 bits
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """Pixels (H, W, 3) as they were given: float32 in [0, 1], uint8, or the bits of uint16 as int16.
+
+    valid (H, W) bool is false in holes; None: there are none. sigma: σ_n on the [0, 1] scale, NaN where unknown.
+    """
+
+    grid: Grid
+    pixels: Tensor
+    valid: Tensor | None
+    sigma: float
+
+    @classmethod
+    def of(
+        cls, pixels: np.ndarray, valid: np.ndarray | None, sigma: float, frame: Frame, device: torch.device
+    ) -> Uploaded:
+        """pixels (H, W, 3) float32 in [0, 1], or uint8 or uint16 with full scale at 1."""
+        grid = Grid.of(pixels.shape[0], pixels.shape[1], frame)
+        bits = _BITS.get(pixels.dtype.type)
+        stored = np.ascontiguousarray(pixels).view(bits) if bits else pixels
+        return cls(grid, sent(stored, device), None if valid is None else sent(valid, device), sigma)
+
+    def tiles(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """What tiles see, by their `places` on the picture's device: (n, wide, wide, 3) float32, and bool."""
+        y, x, on_y, on_x = places.unbind(1)  # (n, wide) each
+        rows, columns = y[:, :, None], x[:, None, :]
+        inside = (on_y[:, :, None] & on_x[:, None, :]).bool()
+        if self.valid is not None:
+            inside &= self.valid[rows, columns]
+        return self._floats(self.pixels[rows, columns]), inside
+
+    def _floats(self, stored: Tensor) -> Tensor:
+        if stored.dtype == torch.float32:
+            return stored
+        values = stored.int() & 0xFFFF  # of int16, the bits that were meant
+        full = torch.full((), 255.0 if stored.dtype == torch.uint8 else 65535.0, device=stored.device)
+        return values.float() / full  # by a tensor: a GPU divides by a number as a product, which rounds otherwise
+
+
+def places(grid: Grid, index: int, margin: int) -> np.ndarray:
+    """Where a tile and `margin` px around it look: rows, columns, and which of them are inside; (4, wide) int64."""
+    row, col = divmod(index, grid.cols)
+    y, x = grid.y, grid.x
+    return np.stack([y.indices(row, margin), x.indices(col, margin), y.inside(row, margin), x.inside(col, margin)])
