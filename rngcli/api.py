@@ -13,9 +13,9 @@ from typing import Any, TypedDict, Unpack, cast, get_args
 import numpy as np
 
 from .batch.batch import Batch, BatchOptions
+from .batch.file_options import FileOptions
 from .batch.in_memory import denoised
 from .batch.inputs import Naming, Outcome, plan
-from .batch.worker import FileOptions
 from .errors import UsageError
 from .images import Format, Image, WriteOptions, array_of, format_named, image_of, read, samples_like
 from .inference.pipeline import Pipeline
@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     strength: float
     luma: float
     chroma: float
+    noise_scale: float
     max_steps: int
     steps: int | None
     seed: int
@@ -49,6 +50,7 @@ def denoise(
     strength: float = 1.0,
     luma: float = 1.0,
     chroma: float = 1.0,
+    noise_scale: float = 1.0,
     max_steps: int = 100,
     steps: int | None = None,
     seed: int = 0,
@@ -71,6 +73,7 @@ def denoise(
 
     detail: share of the generated detail, 0..1; 0: reconstruction alone, which is the fastest, and invents nothing.
     strength: share of the noise that is taken away, 0..1; luma, chroma: the same for brightness and for colour alone.
+    noise_scale: how many times as strong as it looks the noise is taken for, 0.25..4: more for film's grain.
     max_steps: the most evaluations of the generator a tile; steps: exactly so many, None: the controller decides.
     seed: of the generated detail. sigma: the noise's standard deviation, 0..255, for the methods that need it; None:
     estimated. model: a shipped model's name, or a bundle's path. device: auto, cpu, cuda, cuda:1 … or mps. precision:
@@ -83,8 +86,8 @@ def denoise(
     each says what to do.
     """
     settings = Settings(
-        detail=detail, strength=strength, luma=luma, chroma=chroma, max_steps=max_steps, steps=steps, seed=seed,
-        sigma=sigma,
+        detail=detail, strength=strength, luma=luma, chroma=chroma, noise_scale=noise_scale, max_steps=max_steps,
+        steps=steps, seed=seed, sigma=sigma,
     )  # fmt: skip
     path = resolve(os.fspath(model))
     return _kept(path, path.stat().st_mtime_ns, device, precision, method)(picture, **settings)
@@ -208,17 +211,20 @@ def _asked(
     steps: int | None = None,
     seed: int = 0,
     sigma: float | None = None,
+    noise_scale: float = 1.0,
 ) -> tuple[Request, Strength]:
     """UsageError where a setting is out of its range."""
     shares: Mapping[str, Any] = {"detail": detail, "strength": strength, "luma": luma, "chroma": chroma}
     for name, value in shares.items():
         _check(name, value, 0, 1)
+    _check("noise_scale", noise_scale, 0.25, 4)
     _check("max_steps", max_steps, 0, MOST_STEPS)
     if steps is not None:
         _check("steps", steps, 0, MOST_STEPS)
     if sigma is not None:
         _check("sigma", sigma, 0, 255)
-    request = Request(max_steps, steps, detail, seed, sigma=None if sigma is None else sigma / 255)
+    on_unit_scale = None if sigma is None else sigma / 255
+    request = Request(max_steps, steps, detail, seed, noise_scale=noise_scale, sigma=on_unit_scale)
     return request, Strength(strength * luma, strength * chroma)
 
 

@@ -100,6 +100,18 @@ def test_another_strength_is_done_again_and_the_same_is_not(rng):
     assert "0 done, 2 done before" in rng("in", "out", "--strength", 0.5, "--luma", 1).err
 
 
+def test_noise_that_is_taken_for_stronger_is_done_again(place, rng):
+    assert rng("in", "out").code == 0
+    before = pixels(place / "out" / "b.png")
+    assert "2 done, 0 done before" in rng("in", "out", "--noise-scale", 1.5).err
+    assert np.abs(pixels(place / "out" / "b.png") - before).max() > 2 / 255
+    assert "0 done, 2 done before" in rng("in", "out", "--noise-scale", 1.5).err
+    for value in ("0.2", "5", "nan"):
+        assert rng("in", "out", "--noise-scale", value).code == 2
+    refused = rng("in", "other", "--noise-scale", 2, "--method", "rddm")
+    assert "the method rddm has no option --noise-scale" in refused.err
+
+
 def test_a_share_beyond_all_is_refused(rng):
     for option in ("--strength", "--luma", "--chroma"):
         for value in ("1.5", "-0.1", "nan"):

@@ -109,6 +109,17 @@ def denoise(
             metavar="0..1", min=0, max=1, callback=finite, help="The same for colour alone.", rich_help_panel=PROCESS
         ),
     ] = 1.0,
+    noise_scale: Annotated[
+        float,
+        typer.Option(
+            metavar="0.25..4",
+            min=0.25,
+            max=4,
+            callback=finite,
+            help="Take the noise for so many times as strong as it looks: above 1 for the grain of film.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
     seed: Seed = 0,
     sigma: Annotated[
         str,

@@ -133,7 +133,8 @@ def _request(given: Mapping[str, Any]) -> Request:
     if steps != "auto" and (not steps.isdecimal() or int(steps) > MOST_STEPS):
         raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
     number = None if steps == "auto" else int(steps)
-    return Request(given["max_steps"], number, given["detail"], given["seed"], sigma=_sigma(given["sigma"]))
+    return Request(given["max_steps"], number, given["detail"], given["seed"],
+                   noise_scale=given["noise_scale"], sigma=_sigma(given["sigma"]))  # fmt: skip
 
 
 def _sigma(text: str) -> float | None:

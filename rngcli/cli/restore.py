@@ -18,8 +18,8 @@ from .options import PROCESS
 restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", no_args_is_help=True)
 
 # What a command of this group decides itself.
-_DECIDED = {"detail": 1.0, "method": "diffpir", "strength": 1.0, "luma": 1.0, "chroma": 1.0, "preview": None,
-            "preset": None, "config": None}  # fmt: skip
+_DECIDED = {"detail": 1.0, "method": "diffpir", "strength": 1.0, "luma": 1.0, "chroma": 1.0, "noise_scale": 1.0,
+            "preview": None, "preset": None, "config": None}  # fmt: skip
 
 Kernel = Annotated[
     str,
