@@ -69,6 +69,38 @@ def write_new(path: Path, data: bytes) -> bool:
     return made
 
 
+class GrowingFile:
+    """A file written piece by piece, by `file`, and then put in its place in one instant, or never was.
+
+    Raises EnvironmentFault as `whole` does. Either `put` or `abandon` must end it.
+    """
+
+    def __init__(self, path: Path, new: bool) -> None:
+        """new: nothing that is at `path` by then may be replaced."""
+        self._made = True
+        self._whole = whole(path, self._put_new if new else os.replace)
+        self.part = self._whole.__enter__()
+        self.file = self.part.open("w+b")
+
+    def _put_new(self, part: Path, path: Path) -> None:
+        self._made = _put_new(part, path)
+
+    def put(self) -> bool:
+        """Put it in its place, once; False, and nothing is replaced, where it was to be new and something is there."""
+        self.file.close()
+        self._whole.__exit__(None, None, None)
+        return self._made
+
+    def abandon(self, error: BaseException) -> BaseException:
+        """Remove it after an error; that error, as EnvironmentFault where the disk is to blame."""
+        try:
+            self.file.close()
+            self._whole.__exit__(type(error), error, error.__traceback__)
+        except (EnvironmentFault, OSError) as fault:
+            return fault
+        return error
+
+
 def _write(path: Path, data: bytes, put: Callable[[Path, Path], None]) -> None:
     for left in reversed(range(TRIES)):
         try:

@@ -25,12 +25,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tifffile import TiffWriter
 
-from rngcli.images import PART_PREFIX
+from rngcli.images import PART_PREFIX, write
+from rngcli.images import Image as Picture
+from rngcli.images.walk import manifests_of
 from rngcli.models.bundle import save
 from tests.tiny import random_bundle
 
 WARM = ["typer._adapters", "rngcli.cli.commands", "rngcli.batch.batch", "rngcli.models.bundle"]
+KINDS = ("png", "jpg", "tif", "pages", "jxl", "heic")
 A_WRITE = 0.005  # [s] what a small file takes
 
 
@@ -53,11 +57,12 @@ class Killing:
         self.chance, self.runs, self.report = random.Random(seed), runs, place / "report.json"
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.pictures = pictures
         self.source.mkdir()
         save(random_bundle(), self.model)
         for i in range(pictures):
             noise = np.random.default_rng(i).integers(0, 256, (90, 120, 3), np.uint8)
-            Image.fromarray(noise).save(self.source / f"{i:03}.{('png', 'jpg', 'tif')[i % 3]}")
+            put(noise, self.source / f"{i:03}", KINDS[i % len(KINDS)])
         whole = place / "whole"
         (undisturbed,) = self.start(whole, 1)
         begun = time.monotonic()
@@ -68,15 +73,14 @@ class Killing:
 
     def start(self, out: Path, runs: int) -> list[BaseProcess]:
         """Runs into `out`, of which one has just begun to write there, or all have ended."""
-        manifest = out / ".rng" / "manifest.jsonl"
-        before = manifest.stat().st_size if manifest.exists() else 0
+        before = known(out)
         arguments = ["denoise", str(self.source), str(out), "--model", str(self.model), "--step-map", str(out / "maps"),
                      "--quiet", "--device", "cpu", "--batch-size", "1", "--report", str(self.report)]  # fmt: skip
         running = [self.processes.Process(target=rng, args=(arguments, str(self.said))) for _ in range(runs)]
         for process in running:
             process.start()
         while any(process.exitcode is None for process in running):
-            if manifest.exists() and manifest.stat().st_size > before:
+            if known(out) > before:
                 break
             time.sleep(0.005)
         return running
@@ -110,11 +114,28 @@ class Killing:
             there.pop(name)
         if alone and parts:
             self.faults.append(f"unfinished files are left: {parts}")
-        if ended and len(json.loads(self.report.read_text())) != len(self.expected) // 2:
+        if ended and len(json.loads(self.report.read_text())) != self.pictures:
             self.faults.append(f"the report of a run that has ended lacks pictures: {self.report.read_text()[-300:]}")
         if ended and there.keys() != self.expected.keys():
             self.faults.append(f"missing at the end: {sorted(self.expected.keys() - there.keys())}")
         self.faults += [f"{name} differs" for name, data in there.items() if data != self.expected.get(name)]
+
+
+def known(out: Path) -> int:
+    """The bytes of what the manifests of `out` say."""
+    return sum(path.stat().st_size for path in manifests_of(out))
+
+
+def put(noise: np.ndarray, place: Path, kind: str) -> None:
+    """A picture, or for "pages" a TIFF of three pages that differ in size and depth."""
+    if kind == "pages":
+        with TiffWriter(place.with_suffix(".tif")) as writer:
+            for page in (noise, noise[::2, ::3], noise.astype(np.uint16)[:50] * 257):
+                writer.write(page, photometric="rgb", metadata=None)
+    elif kind in ("jxl", "heic"):
+        write(place.with_suffix(f".{kind}"), Picture(noise.astype(np.float32) / 255, kind))
+    else:
+        Image.fromarray(noise).save(place.with_suffix(f".{kind}"))
 
 
 def found(out: Path) -> dict[str, bytes]:
@@ -126,7 +147,7 @@ def found(out: Path) -> dict[str, bytes]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=9)
+    parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=1)
     given = parser.parse_args()

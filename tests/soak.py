@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from rngcli import images
-from rngcli.batch import worker
-from rngcli.batch.batch import Batch, BatchOptions
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions
 from rngcli.batch.inputs import Outcome, plan
 from rngcli.batch.report import rows_of, write_report
 from rngcli.errors import PictureError
@@ -114,8 +114,8 @@ def soak(place: Path, pictures: int, seed: int) -> tuple[Counter[str], list[str]
     broken = this.fill(pictures)
     faults: list[str] = []
     with (
-        mock.patch.object(worker.images, "read", this.read(images.read)),
-        mock.patch.object(worker.images, "write_new", this.write(images.write_new)),
+        mock.patch.object(images, "read", this.read(images.read)),
+        mock.patch.object(images, "write_new", this.write(images.write_new)),
     ):
         for _ in range(5):
             this.run(stop_after=this.chance.randrange(pictures // 10, pictures // 6))

@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground upwards; the files at the top of the package lie below every folder.
 FLOORS = [
-    "rngcli errors",
-    "atomic signals device",
+    "errors",
+    "rngcli",
+    "atomic signals device pages",
     "nets diffusion images metrics",
     "models data",
     "methods",
     "inference",
     "batch",
+    "api",
     "training",
     "evaluation",
     "cli",

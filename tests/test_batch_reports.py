@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rngcli.batch.inputs import Task
 from rngcli.batch.ownership import check_log, check_place, is_own
+from rngcli.batch.reference import Reference
 from rngcli.cli import main
-from rngcli.errors import EnvironmentFault, UsageError
+from rngcli.errors import EnvironmentFault, PictureError, UsageError
 from rngcli.evaluation.report import Case, Metric, Report, Row, read, write
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle
@@ -169,3 +172,67 @@ def test_reports_of_every_form_are_known_as_rngs_own(place):
     assert "30.00 [30.00, 30.00] + 1 ∞" in (write(report, place / "new.md") or (place / "new.md").read_text())
     with pytest.raises(EnvironmentFault, match="takes no files"):
         check_place(place / "r.csv" / "r.json", "the report")
+
+
+# --- the reference -------------------------------------------------------------------------------------------------
+
+
+def test_a_reference_is_found_by_folder_and_stem_and_what_has_none_is_counted(place, rng):
+    (place / "in/sub").mkdir()
+    for name in ("sub/a.png", "sub/alone.png"):
+        Image.fromarray(noise(4)).save(place / "in" / name)
+    (place / "clean/sub").mkdir(parents=True)
+    Image.fromarray(noise(0)).save("clean/0.tif")
+    Image.fromarray(noise(8)).save("clean/1.PNG")
+    Image.fromarray(noise(2)).save("clean/2.jpg")
+    Image.fromarray(noise(2)).save("clean/2.webp")  # which of the two?
+    Image.fromarray(noise(4)).save("clean/sub/A.tiff")
+    Image.fromarray(noise(4)).save("clean/alone.png")  # in another folder
+    done = rng("in", "out", "--reference", "clean", "--report", "r.json")
+    assert done.code == 0
+    assert "1 of 5 have no partner in the reference" in done.err
+    found = rows(place / "r.json")
+    assert {name: "psnr" in row for name, row in found.items()} == {
+        "0.png": True, "1.png": True, "2.png": False, "sub/a.png": True, "sub/alone.png": False,
+    }  # fmt: skip
+    assert "2.jpg and 2.webp" in found["2.png"]["notes"]
+    again = rng("in", "out", "--reference", "clean", "--report", "again.json")
+    assert "1 of 5 have no partner in the reference" in again.err
+    psnr = [{name: row.get("psnr") for name, row in rows(place / name).items()} for name in ("r.json", "again.json")]
+    assert psnr[0] == psnr[1]
+
+
+def test_the_inputs_own_score_and_the_gain_are_told(place, rng, monkeypatch):
+    (place / "clean").mkdir()
+    for i in range(3):
+        Image.fromarray(np.clip(noise(i) * 0.9 + 10, 0, 255).astype(np.uint8)).save(f"clean/{i}.png")
+    done = rng("in", "out", "--reference", "clean", "--report", "r.json")
+    assert "gain" in done.err
+    for name, row in rows(place / "r.json").items():
+        x, y = (np.asarray(Image.open(place / folder / name), float) / 255 for folder in ("in", "clean"))
+        assert row["input_psnr"] == pytest.approx(-10 * np.log10(np.mean((x - y) ** 2)), abs=1e-3)
+        # This model gives back what it gets.
+        assert row["psnr"] == pytest.approx(row["input_psnr"], abs=0.05)
+    monkeypatch.setattr("rngcli.metrics.suite.Judge.score", lambda *a: pytest.fail("measured again"))
+    rng("in", "out", "--reference", "clean", "--report", "again.json")
+    assert [row["input_psnr"] for row in rows(place / "again.json").values()] == [
+        row["input_psnr"] for row in rows(place / "r.json").values()
+    ]
+
+
+def test_a_raw_file_finds_the_png_of_its_folder(tmp_path):
+    (tmp_path / "tour").mkdir()
+    (tmp_path / "tour/DSC_1.png").touch()
+    (tmp_path / "tour/DSC_1.xmp").touch()
+    (tmp_path / "DSC_1.jpg").touch()
+    reference = Reference(tmp_path)
+    task = Task("tour/dsc_1.NEF", Path("tour/dsc_1.NEF"), Path("out"))
+    assert reference.partner(task) == tmp_path / "tour/DSC_1.png"
+    assert reference.state(task)[1] == 0, "its size"
+    assert reference.partner(replace(task, name="tour/dsc_2.NEF")) is None
+    assert reference.partner(replace(task, name="else/dsc_1.NEF")) is None
+    (tmp_path / "tour/DSC_1.tif").touch()
+    assert Reference(tmp_path).partner(replace(task, name="tour/DSC_1.tif")) == tmp_path / "tour/DSC_1.tif"
+    with pytest.raises(PictureError, match="leave one"):
+        reference.partner(task)
+    assert reference.state(task) is None

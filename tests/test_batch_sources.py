@@ -4,19 +4,22 @@ import json
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rngcli import atomic
+from rngcli import atomic, images
 from rngcli.batch import worker
-from rngcli.batch.batch import Batch, BatchOptions
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions
+from rngcli.batch.file_options import FileOptions
 from rngcli.batch.inputs import plan
-from rngcli.batch.manifest import PLACE, Manifest, Source, State
-from rngcli.batch.worker import FileOptions
+from rngcli.batch.manifest import Manifest, State
+from rngcli.batch.manifest_entry import Source
+from rngcli.batch.manifest_writer import journal_of
 from rngcli.errors import PictureError
+from rngcli.images.walk import manifests_of
 from rngcli.methods.contract import Request
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle
@@ -143,9 +146,11 @@ def test_a_folder_that_is_removed_under_a_run_is_told_and_made_anew(place):
 
 def test_a_manifest_of_the_first_version_is_read(place):
     done(batch_of(place, "a"))
-    path = place / "out" / PLACE
+    (path,) = manifests_of(place / "out")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    old = [{key: value for key, value in row.items() if key not in ("from", "content", "hash")} for row in rows]
+    old = [{key: value for key, value in row.items() if key not in ("from", "content", "hash", "at")} for row in rows]
+    path.unlink()
+    path = path.with_name("manifest.jsonl")
     path.write_text("".join(json.dumps(row) + "\n" for row in old if "figures" not in row))
     assert batch_of(place, "a").done
     assert next(batch_of(place, "a").before()).megapixels == 0, "it did not say"
@@ -156,7 +161,7 @@ def test_a_manifest_of_the_first_version_is_read(place):
 def test_announcements_of_two_runs_are_told_apart(place):
     target, one, other = place / "out" / "x.png", place / "a/IMG_1.png", place / "b/IMG_1.png"
     target.parent.mkdir()
-    with Manifest(place / "out").journal("s") as mine, Manifest(place / "out").journal("s") as theirs:
+    with journal_of(Manifest(place / "out"), "s") as mine, journal_of(Manifest(place / "out"), "s") as theirs:
         hashed = mine.intend(Source.of(one), target, b"mine")
         theirs.intend(Source.of(other), target, b"theirs")
         target.write_bytes(b"mine")
@@ -190,7 +195,7 @@ def test_a_picture_too_large_for_the_memory_fails_and_the_others_are_done(place,
 def test_a_picture_that_found_no_memory_is_read_once_more_when_the_others_are_done(place, monkeypatch):
     for i in range(3):
         shutil.copy(place / "a/IMG_1.png", place / "a" / f"{i}.png")
-    read, refused = worker.images.read, []
+    read, refused = images.read, []
 
     def short(path, options):
         if path.name in ("0.png", "1.png") and (path.name == "1.png" or not refused):
@@ -201,7 +206,7 @@ def test_a_picture_that_found_no_memory_is_read_once_more_when_the_others_are_do
                 raise PictureError("the picture needs more memory than there is") from None
         return read(path, options)
 
-    monkeypatch.setattr(worker.images, "read", short)
+    monkeypatch.setattr(images, "read", short)
     outcomes = done(batch_of(place, "a"))
     assert outcomes[-1][0] == "1.png"
     assert "more memory" in outcomes[-1][1]
@@ -224,5 +229,5 @@ def test_a_step_map_is_guarded_as_its_picture_is(place):
     assert batch_of(place, "a", files=mapped).done
     ((_, error),) = done(batch_of(place, "b", out="other", files=mapped))
     assert "was made from another source" in error
-    shutil.rmtree(maps / Path(PLACE).parts[0])
+    shutil.rmtree(maps / ".rng")
     assert batch_of(place, "a", files=mapped).done, "of a version that kept no manifest of them"

@@ -62,9 +62,63 @@ def test_the_count_and_the_time_come_before_what_a_narrow_terminal_cuts():
     counted = [line for line in lines if "holiday" in line]
     assert counted
     assert all("0/12 pictures" in line and "ETA" in line and len(line) <= 80 for line in counted)
+    assert any("tile 2/4" in line for line in counted), "half of the calls of four tiles"
     assert "0.00 Mpx/s" not in shown
     assert "0/1 picture " in drawn(1, COLUMNS="80")[0]
 
 
 def test_a_dumb_terminal_gets_no_bar():
     assert drawn(12, TERM="dumb") == ("", "shown False")
+
+
+def test_the_tiles_of_what_is_in_flight_are_counted():
+    meter = Meter(calls=2)
+    assert meter.tiles() == (0, 0)
+    meter.begun("a", 2.0, 10)
+    meter.begun("b", 1.0, 5)
+    meter.stepped(7)
+    assert meter.tiles() == (3, 15)
+    meter.stepped(13)
+    meter.settled("a", steps=1.0)
+    assert meter.tiles() == (0, 5)
+
+
+SLOW = """
+import sys, time
+from rngcli.cli.progress import waiting
+with waiting("loading …", lasting={lasting}):
+    print("within", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("lasting", "said"), [(True, "loading …\n"), (False, "")])
+def test_where_nothing_draws_a_line_that_lasts_is_said_before_the_wait(lasting, said):
+    program = [sys.executable, "-c", SLOW.format(lasting=lasting)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONUTF8": "1"})
+    assert done.stderr == said
+
+
+@pytest.mark.parametrize("command", [["denoise", "in", "out"], ["train", "reconstruct", "--run", "run"]])
+def test_a_terminal_is_told_before_torch_is_loaded(tmp_path, command):
+    """Where loading never ends, as a finder that hangs makes sure of, the screen is not blank."""
+    pty = pytest.importorskip("pty")
+    program = (
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': sys.stderr.flush(); time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        f"sys.argv = ['rng', *{command!r}]\n"
+        "from rngcli.cli import main\nmain()\n"
+    )
+    (tmp_path / "in").mkdir()
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = subprocess.Popen([sys.executable, "-c", program], stderr=theirs, env=environment, cwd=tmp_path)
+    os.close(theirs)
+    try:
+        assert "loading …" in os.read(ours, 1024).decode()
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)

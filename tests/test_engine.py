@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
-from rngcli.methods.rng import RnGParts, rng_of, with_rng
+from rngcli.methods.rng import RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
@@ -133,3 +134,38 @@ def test_the_networks_of_a_bundle_are_left_as_they_are():
     bundle = random_bundle()
     Pipeline(bundle, "cpu", "bf16", 1)
     assert next(rng_of(bundle).nafnet.parameters()).dtype == torch.float32
+
+
+def own_bundle():
+    bundle = random_bundle()
+    return with_rng(bundle, process=replace(rng_of(bundle).process, begins="own"))
+
+
+def test_a_walk_from_the_picture_s_own_noise_needs_no_other():
+    (job,) = pictures()[:1]
+    base = run([job], bundle=own_bundle(), detail=0)["0"].pixels
+    one, other = (run([job], bundle=own_bundle(), budget=10, seed=seed)["0"].pixels for seed in (0, 1))
+    assert np.array_equal(one, other)
+    assert np.abs(one - base).max() > 1e-3
+
+
+def test_own_noise_has_unit_variance_and_a_clean_picture_has_none():
+    process = ProcessSpec(sigma_d=0.03, begins="own")
+    rng = torch.Generator().manual_seed(0)
+    r, fresh, noise = (torch.randn(1, 3, 96, 96, generator=rng) for _ in range(3))
+    strength = torch.linspace(0.05, 0.3, 96)
+    own = first_noise(process, fresh, r + strength * noise, r)
+    assert own[..., :48].std() == pytest.approx(1, abs=0.05)
+    assert own[..., 48:].std() == pytest.approx(1, abs=0.05)
+    assert first_noise(process, fresh, r + 1e-4 * noise, r).abs().max() < 0.1
+    assert first_noise(replace(process, begins="fresh"), fresh, r, r) is fresh
+    with pytest.raises(ModelError, match="unknown noise"):
+        ProcessSpec(begins="mine")
+
+
+def test_noise_may_be_taken_for_stronger_than_it_looks():
+    (job,) = pictures()[:1]
+    plain, stronger = (run([job], detail=0, noise_scale=scale)["0"].pixels for scale in (1.0, 2.0))
+    assert np.abs(stronger - plain).max() > 1e-3
+    same = run([job], bundle=identity_bundle(), detail=0, noise_scale=2.0)["0"].pixels
+    assert np.abs(same - job.pixels).max() < 1e-5

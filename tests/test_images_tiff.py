@@ -132,7 +132,7 @@ def test_ours_are_read_by_tifffile(kind, channels, monkeypatch):
         data = images.encode(image, "tiff")
         assert np.array_equal(tifffile.imread(io.BytesIO(data)), array.squeeze())
         assert ifd.parse(data).number(0x103) == (1 if image is plain else 8)
-    monkeypatch.setattr("rngcli.images.tiff._CLASSIC_LIMIT", 10)
+    monkeypatch.setattr("rngcli.images.tiff.CLASSIC_LIMIT", 10)
     with tifffile.TiffFile(io.BytesIO(images.encode(plain, "tiff"))) as file:
         assert file.is_bigtiff
         assert np.array_equal(file.asarray(), array.squeeze())

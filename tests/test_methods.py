@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from rngcli import evaluation, methods
+from rngcli.batch.file_options import FileOptions
 from rngcli.batch.inputs import plan
-from rngcli.batch.worker import FileOptions, run
+from rngcli.batch.worker import run
 from rngcli.cli import app
 from rngcli.diffusion.operators import Identity, Seen
 from rngcli.diffusion.process import Process

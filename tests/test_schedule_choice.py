@@ -1,6 +1,7 @@
 """Stage 3 takes the best choice in whose pictures no tile border shows."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from rngcli.training.host import Silent
 from rngcli.training.labels import CLASSES, Labels
 from rngcli.training.recipe import Recipe
 from rngcli.training.schedule_choice import CHECKED, ScheduleChoice
+from rngcli.training.schedule_search import MOST_TRIALS, SamplerSetting, Trial
 from tests.tiny import random_bundle
 
 
@@ -67,3 +69,35 @@ def test_what_was_learned_from_fewer_patches_is_not_gone_on_with(tmp_path, patch
     torch.save({"made_by": labels.made_by, "lpips": figures, "psnr": figures}, labels.file)
     assert len(Recipe(tmp_path, "cpu").labels_so_far(bundle, patches)) == 4
     assert state.exists() is kept
+
+
+class Listening(Silent):
+    """Keeps what is said, and what work is counted."""
+
+    def __init__(self):
+        self.said, self.counted = [], []
+
+    def say(self, line):
+        self.said.append(line)
+
+    def track(self, work, doing, total, unit):
+        self.counted.append((doing, total, unit))
+        return work
+
+
+def test_what_is_told_is_words_and_every_long_work_is_counted(asked, monkeypatch):
+    trial = Trial(SamplerSetting(0.6, 0.3, 1), 1.4, 0.8, -0.2, 0.9)
+    batches = SimpleNamespace(held_out=lambda n, noise: (None, None), device="cpu")
+    monkeypatch.setattr(schedule_choice, "Sampler", lambda bundle, device: None)
+    monkeypatch.setattr(schedule_choice, "search_schedule", lambda *about: iter([trial]))
+    monkeypatch.setattr(
+        schedule_choice, "gains_of_choices", lambda s, b, lpips, pairs: {3.0: (0.8, -0.1 * len(list(pairs)))}
+    )
+    listener = Listening()
+    choice = ScheduleChoice(batches, None, "cpu", listener)
+    choice.gain(choice.schedule(random_bundle()))
+    assert [(total, unit) for _, total, unit in listener.counted] == [(MOST_TRIALS, "trials"), (4, "kinds of noise")]
+    assert listener.said[0] == (
+        "from σ 0.6 to 0.3 in 1 evaluation, gain 1.4: LPIPS ×0.800, PSNR -0.20 dB, helps 90% of the patches"
+    )
+    assert not any("(" in line or "=" in line for line in listener.said), "no reprs"

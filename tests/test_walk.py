@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 
-from rngcli.batch.manifest import Manifest, Source
+from rngcli.batch.manifest import Manifest
+from rngcli.batch.manifest_entry import Source
+from rngcli.batch.manifest_writer import journal_of
 from rngcli.errors import NoInputError
 from rngcli.images.walk import pictures_below, walk
 
@@ -62,7 +64,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
 def written(out, source, *outputs):
     """What a run leaves in `out`, its manifest among it."""
-    with Manifest(out).journal("s") as journal:
+    with journal_of(Manifest(out), "s") as journal:
         for output in outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_bytes(b"made")

@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rngcli.batch import inputs, worker
+from rngcli import images
+from rngcli.batch import inputs
+from rngcli.batch.file_options import FileOptions, Watch
 from rngcli.batch.manifest import Manifest, State
-from rngcli.batch.worker import FileOptions, Watch, run
+from rngcli.batch.manifest_writer import journal_of
+from rngcli.batch.worker import run
 from rngcli.errors import EnvironmentFault, PictureError
 from rngcli.inference import pipeline as pipeline_module
 from rngcli.inference.pipeline import Pipeline
@@ -139,14 +142,14 @@ def test_what_fails_after_the_picture_is_written_is_a_note(folder, tmp_path):
 
 
 def test_a_disk_that_refuses_ends_the_run_and_every_settled_picture_is_told(folder, tmp_path, monkeypatch):
-    write = worker.images.write_bytes
+    write = images.write_bytes
 
     def refuse(path, data):
         if path.name == "b.png":
             raise EnvironmentFault("the disk is full")
         write(path, data)
 
-    monkeypatch.setattr(worker.images, "write_bytes", refuse)
+    monkeypatch.setattr(images, "write_bytes", refuse)
     tasks = good(folder, tmp_path / "out")
     outcomes = {}
     finished = run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 2), PLAIN, FileOptions())
@@ -169,7 +172,7 @@ def test_fail_fast_ends_at_the_first_failure(folder, tmp_path):
 
 def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path, monkeypatch):
     tasks = {task.name: task for task in plan([folder], tmp_path / "out")}
-    failed, steps, original = threading.Event(), [], worker.images.read
+    failed, steps, original = threading.Event(), [], images.read
 
     def read(path, options):
         try:
@@ -182,7 +185,7 @@ def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path,
         failed.wait(60)
         steps.append(tiles)
 
-    monkeypatch.setattr(worker.images, "read", read)
+    monkeypatch.setattr(images, "read", read)
     pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), FileOptions(fail_fast=True)
     with pytest.raises(PictureError):
         list(run([tasks["wide.png"], tasks["text.png"]], pipeline, PLAIN, files, Watch(stepped=stepped)))
@@ -223,10 +226,8 @@ def test_a_file_in_place_of_a_folder_costs_one_picture(folder, tmp_path):
 
 
 def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
-    read = worker.images.read
-    monkeypatch.setattr(
-        worker.images, "read", lambda path, options: 1 / 0 if path.name == "one.png" else read(path, options)
-    )
+    read = images.read
+    monkeypatch.setattr(images, "read", lambda path, options: 1 / 0 if path.name == "one.png" else read(path, options))
     pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 1)
     outcomes = by_name(run(good(folder, tmp_path / "out"), pipeline, PLAIN, FileOptions()))
     assert "ZeroDivisionError" in str(outcomes["one.png"].error)
@@ -235,7 +236,7 @@ def test_a_defect_of_one_picture_stops_no_other(folder, tmp_path, monkeypatch):
 
 def test_the_journal_knows_every_output(folder, tmp_path):
     tasks = plan([folder], tmp_path / "out")
-    with Manifest(tmp_path / "out").journal("settings") as journal:
+    with journal_of(Manifest(tmp_path / "out"), "settings") as journal:
         pipeline = Pipeline(identity_bundle(), "cpu", "fp32", 2)
         outcomes = by_name(run(tasks, pipeline, PLAIN, FileOptions(journal=journal)))
     manifest = Manifest(tmp_path / "out")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
-from ..device import find_device, find_precision
-from ..diffusion.operators import Operator
+import numpy as np
+
 from ..errors import EnvironmentFault, PictureError
-from ..images import in_srgb, read
+from ..images import in_srgb, read_pages
 from ..inference.pipeline import Pipeline
-from ..methods.contract import Request
-from ..models.bundle import file_hash, load, resolve
-from . import worker
+from . import devices, ray_actor, worker
+from .batch_options import BatchOptions
+from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
-from .manifest import Journal, Manifest, State, digest
+from .manifest import Manifest, State
+from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
+from .reference import Reference
+from .side_outputs import FIGURES, figures_of, scored
+from .worker_process import Assignment
 
 _REPLACE = "use --overwrite to replace it"
 _REFUSED = {
@@ -26,55 +31,6 @@ _REFUSED = {
     State.EDITED: ("was changed since rng made it, and is out of date", _REPLACE),
     State.OTHERS: ("was made from another source", f"give another OUT or a --suffix, or {_REPLACE}"),
 }
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is denoised, read and written. `capacity`: tiles in a network call, None for what suits the device.
-
-    `format` is what the outputs were asked to be, None for each source's own: the tasks already hold their names.
-    """
-
-    request: Request = field(default_factory=Request)
-    model: str = "rng-s"  # a shipped model's name, or a bundle's path
-    device: str = "auto"
-    precision: str = "auto"
-    capacity: int | None = None
-    format: str | None = None
-    files: worker.FileOptions = field(default_factory=worker.FileOptions)
-    overwrite: bool = False
-    method: str | None = None  # one of the model's, None for its first
-    operator: Operator | None = None  # what but noise happened to the pictures
-    recipe: str = ""  # tells apart operators and masks, where there are any
-
-    @cached_property
-    def digest(self) -> str:
-        """Of all that an output depends on beside its source; needs the model's file, but not its networks.
-
-        Not the capacity, which changes no more than roundings, and not rng's version: after an update nobody wants to
-        do ten thousand pictures again unasked.
-        """
-        device, request = find_device(self.device), self.request
-        generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
-        return digest({
-            "model": file_hash(resolve(self.model)),
-            **({"method": self.method} if self.method else {}),
-            **({"recipe": self.recipe} if self.recipe else {}),
-            **({"sigma": request.sigma} if request.sigma is not None else {}),
-            "device": device.type,
-            "precision": str(find_precision(device, self.precision)),
-            "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
-            "format": self.format,
-            "quality": self.files.write.quality,
-            "strip": self.files.write.strip_metadata,
-            "bright": self.files.read.raw_bright,
-            **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
-            **({"hot": True} if self.files.read.keep_hot_pixels else {}),
-        })  # fmt: skip
-
-    def pipeline(self) -> Pipeline:
-        """The model's networks on the device."""
-        return Pipeline(load(self.model), self.device, self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -136,9 +92,13 @@ class Batch:
         """Before any work: EnvironmentFault where a folder takes no files, ModelError where the model cannot do it."""
         for place in filter(None, (self.folder, self.options.files.step_maps)):
             check_folder(place)
-        self.pipeline.require(self.options.request)
+        options = self.options
+        if len(options.devices) > 1 or options.cluster:  # whose workers load it themselves; here one tile will do
+            options = replace(options, device="cpu", precision="fp32", capacity=1)
+        pipeline = self.pipeline if options is self.options else options.pipeline()
+        pipeline.require(options.request)
 
-    def before(self, score: worker.Score | None = None) -> Iterator[Outcome]:
+    def before(self, score: Score | None = None) -> Iterator[Outcome]:
         """What was done before, with what is known of it; measured now where there is a reference and no score yet."""
         files = replace(self.options.files, score=score)
         with ExitStack() as open_until_end:
@@ -147,57 +107,81 @@ class Batch:
                 if score and files.reference and not outcome.scores:
                     if not files.journal:
                         with suppress(EnvironmentFault):  # what cannot be remembered is measured anew the next time
-                            journal = open_until_end.enter_context(self.manifest.journal(self.options.digest))
+                            journal = open_until_end.enter_context(journal_of(self.manifest, self.options.digest))
                             files = replace(files, journal=journal)
                     outcome = self._measured(outcome, files)
                 yield outcome
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
-        megapixels, steps, seconds = (float(known.get(name, 0)) for name in ("megapixels", "steps", "seconds"))
-        scores: dict[str, float | None] = {}
-        with suppress(OSError):
-            same = "scores" in known and known["against"] == worker.against(self.options.files.reference, outcome.task)
-            if same and self.manifest.made(outcome.task.target):  # and not edited since
-                scores = {name: None if value is None else float(value) for name, value in known["scores"].items()}
-        notes = tuple(known.get("notes", ()))
-        return replace(outcome, megapixels=megapixels, steps=steps, seconds=seconds, scores=scores, notes=notes)
+        figures = {name: float(known[name]) for name in FIGURES if known.get(name) is not None}
+        notes, pages = tuple(known.get("notes", ())), int(known.get("pages", 1))
+        outcome = replace(outcome, **figures, notes=notes, pages=pages)  # type: ignore[arg-type]
+        scores, input_scores = self._known_scores(outcome.task, known)
+        detail_map = tuple(known.get("detail_map", ()))
+        return replace(outcome, scores=scores, input_scores=input_scores, detail_map=detail_map)
 
-    def _measured(self, outcome: Outcome, files: worker.FileOptions) -> Outcome:
+    def _known_scores(self, task: Task, known: Mapping[str, Any]) -> list[dict[str, float | None]]:
+        """Of the output and of its source, empty where they are against another picture, or of another output."""
+        reference, against = self.options.files.reference, known.get("against")
+        # What an older rng has noted lacks the input's own: it is measured anew.
+        if not (reference and against and "input_scores" in known):
+            return [{}, {}]
+        if against != Reference(reference).state(task) or not self.manifest.made(task.target):
+            return [{}, {}]
+        return [
+            {metric: None if value is None else float(value) for metric, value in known[name].items()}
+            for name in ("scores", "input_scores")
+        ]
+
+    def _measured(self, outcome: Outcome, files: FileOptions) -> Outcome:
         """With scores of the output as it is on disk, which the manifest remembers from then on."""
         target = outcome.task.target
         try:
-            outcome = worker.scored(outcome, files, lambda: in_srgb(read(target, files.read)))
+            after, before = (partial(_in_srgb, path, files) for path in (target, outcome.task.source))
+            outcome = scored(outcome, files, after, before)
         except Exception as error:  # its output stays what it is
             return replace(outcome, notes=(*outcome.notes, f"not scored: {error}"))
         if outcome.scores and files.journal:
             with suppress(EnvironmentFault):
-                files.journal.noted(target, worker.figures_of(outcome, files.reference))
+                files.journal.noted(target, figures_of(outcome, files.reference))
         return outcome
 
-    def run(self, watch: worker.Watch | None = None, score: worker.Score | None = None) -> Generator[Outcome]:
-        """Denoise `todo`; outcomes come as they are finished. Raises what `worker.run` raises."""
+    def run(self, watch: Watch | None = None, score: Score | None = None) -> Generator[Outcome]:
+        """Denoise `todo`, on one device or many; outcomes come as they are finished. Raises as `worker.run` does."""
         with ExitStack() as open_until_end:
             files = replace(self.options.files, score=score)
             files = replace(files, journal=open_until_end.enter_context(self._journal(self.manifest)))
             if self.maps:
                 files = replace(files, map_journal=open_until_end.enter_context(self._journal(self.maps)))
             # Closed at once, whatever happens: no thread may write once the journal is closed.
-            outcomes = open_until_end.enter_context(
-                closing(worker.run(self.todo, self.pipeline, self.options.request, files, watch))
-            )
-            for outcome in outcomes:
-                yield self._remembered(outcome) if outcome.before else outcome
+            for outcome in open_until_end.enter_context(closing(self._outcomes(files, watch or Watch()))):
+                if not outcome.error and not outcome.megapixels:  # another run or process has made it
+                    self.manifest.refresh()
+                    outcome = self._remembered(outcome)
+                yield outcome
+
+    def _outcomes(self, files: FileOptions, watch: Watch) -> Generator[Outcome]:
+        if len(self.options.devices) == 1 and not self.options.cluster:
+            return worker.run(self.todo, self.pipeline, self.options.request, files, watch)
+        assignment = Assignment(self.options, self.manifest.folder, self.options.digest, files.score)
+        if self.options.cluster:
+            return ray_actor.run(self.todo, assignment, self.options.cluster, watch)
+        return devices.run(self.todo, assignment, watch)
 
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
         maps = manifest is self.maps
         folders = {(task.step_map(manifest.folder) if maps else task.target).parent for task in self.todo}
-        return manifest.journal(self.options.digest, folders)
+        return journal_of(manifest, self.options.digest, folders)
 
     def lost(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Outcomes with those failed whose output somebody has removed while the run lasted."""
         return [_lost(outcome) if not outcome.error and not outcome.task.target.exists() else outcome
                 for outcome in outcomes]  # fmt: skip
+
+
+def _in_srgb(path: Path, files: FileOptions) -> Iterator[np.ndarray]:
+    return map(in_srgb, read_pages(path, files.read))
 
 
 def _lost(outcome: Outcome) -> Outcome:

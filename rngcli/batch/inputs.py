@@ -50,9 +50,12 @@ class Task:
     target: Path
     fresh: bool = False
 
-    def step_map(self, folder: Path) -> Path:
-        """Where its step map goes; with the picture's whole name, since a.jpg and a.png may lie side by side."""
-        return folder / f"{self.name}.steps.png"
+    def step_map(self, folder: Path, page: int = 0) -> Path:
+        """Where its step map goes; with the picture's whole name, since a.jpg and a.png may lie side by side.
+
+        Those of further pages, counted from 0, are called a.tif.2.steps.png and so on.
+        """
+        return folder / f"{self.name}{f'.{page + 1}' if page else ''}.steps.png"
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,13 @@ class Outcome:
     megapixels: float = 0.0
     steps: float = 0.0  # mean evaluations of the generator a tile
     seconds: float = 0.0
+    sigma: float | None = None  # estimated standard deviation of the source's noise, 0..255; None: not known
     scores: Mapping[str, float | None] = field(default_factory=dict)  # None: could not be had
+    input_scores: Mapping[str, float | None] = field(default_factory=dict)  # of the source itself
+    detail_map: tuple[str, ...] = ()  # how much detail each tile got, 0..f; a string a row of tiles
     notes: tuple[str, ...] = ()
     before: bool = False
+    pages: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ _MARKS = {
     ".json": re.compile(rb'\s*(\[\s*(\]|\{\s*"file":)|\{\s*"format": "rng-report-)'),
     ".csv": re.compile(rb"(file,source,output,status|case,method,picture),"),
     ".md": re.compile(rb"# rng eval"),
-    ".html": re.compile(rb"(?s)<!doctype html>.*<title>rng eval"),
+    ".html": re.compile(rb"(?s)<!doctype html>.*<title>rng (eval|denoise|restore|preview): "),
     ".png": re.compile(rb"(?s).*Software\0rng "),
     ".partial": re.compile(rb'\{"sets":'),
     ".npz": re.compile(rb"(?s)PK.*source\.npy"),

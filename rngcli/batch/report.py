@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,18 @@ def row_of(outcome: Outcome) -> Row:
         "output": None if outcome.error else as_text(outcome.task.target),
         "error": as_text(outcome.error) if outcome.error else None,
         "notes": "; ".join(map(as_text, outcome.notes)),
+        "pages": None if outcome.error else outcome.pages,
         "megapixels": round(outcome.megapixels, 4) if known else None,
         "steps": round(outcome.steps, 3) if known else None,
         "seconds": round(outcome.seconds, 3) if known else None,
-        **{name: json_number(None if value is None else round(value, 5)) for name, value in outcome.scores.items()},
+        "sigma": None if outcome.sigma is None else round(outcome.sigma, 2),
+        **_rounded(outcome.scores),
+        **_rounded({f"input_{name}": value for name, value in outcome.input_scores.items()}),
     }
+
+
+def _rounded(scores: Mapping[str, float | None]) -> Row:
+    return {name: json_number(None if value is None else round(value, 5)) for name, value in scores.items()}
 
 
 def rows_of(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> list[Row]:
@@ -65,8 +72,8 @@ def _head(task: Task, status: str) -> Row:
 
 def check_report(path: Path) -> None:
     """UsageError where the suffix names no form of report, or where the file is somebody's own."""
-    if path.suffix not in (".json", ".csv"):
-        raise UsageError(f"--report {path} is neither .json nor .csv", "name it so")
+    if path.suffix not in (".json", ".csv", ".html"):
+        raise UsageError(f"--report {path} is neither .json, .csv nor .html", "name it so")
     if not path.parent.is_dir():
         raise EnvironmentFault(f"the report {path} cannot be written ({path.parent} is no folder)", "choose another")
     check_place(path, "the report")

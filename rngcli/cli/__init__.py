@@ -55,7 +55,7 @@ def _told(error: Exception) -> RngError:
         where = f"{error.filename}: " if error.filename else ""
         return EnvironmentFault(f"{where}{error.strerror}", _REMEDIES.get(error.errno or 0, ""))
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return EnvironmentFault("there is not enough memory", "lower --batch-size, or close other programs")
+        return EnvironmentFault("there is not enough memory", "take fewer at once, or close other programs")
     return RngError(f"unexpected {type(error).__name__}: {error}", "run it again with --debug and report it")
 
 

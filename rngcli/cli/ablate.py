@@ -10,7 +10,8 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, ModelError, UsageError
-from .train import Compile
+from . import completion
+from .train import Compile, Device, Size
 
 if TYPE_CHECKING:
     from ..metrics.lpips import LPIPS
@@ -23,7 +24,7 @@ def ablate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Instead: optimiser steps of every training.")
     ] = None,
-    size: Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")] = "xs",
+    size: Size = "xs",
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,7 +32,12 @@ def ablate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="For `start`: this bundle; nothing is trained.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="For `start`: this bundle; nothing is trained.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     patches: Annotated[int, typer.Option(metavar="N", min=2, help="Held-out patches to measure on, for each σ.")] = 32,
     labels: Annotated[int, typer.Option(metavar="N", min=10, help="Patches that the controller learns from.")] = 200,
@@ -44,7 +50,7 @@ def ablate(
     report: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Also written there: .md or .json; repeatable.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train and measure.")] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")] = 0,
     compile: Compile = True,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,

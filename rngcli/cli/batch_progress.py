@@ -11,7 +11,7 @@ from ..batch.inputs import Outcome
 from ..batch.report import as_line
 from . import progress
 
-# The count and the time left come first: what the terminal is too narrow for is the picture's name.
+# The counts and the time left come first: what the terminal is too narrow for is the picture's name.
 LINE = "{bar:12} {desc}  {elapsed}  ETA {remaining}{postfix}"
 MOST = 0.99  # of a picture that is not settled
 
@@ -39,6 +39,11 @@ class Meter:
         if tiles:
             self.calls = 1 + steps
             self._worked = max(0.0, self._worked - tiles * self.calls)
+
+    def tiles(self) -> tuple[int, int]:
+        """(done, all) of the pictures in flight."""
+        flying = sum(tiles for _, tiles in self._flying.values())
+        return min(int(self._worked / self.calls), flying), flying
 
     def now(self) -> tuple[float, float]:
         """(pictures, megapixels), not whole numbers; calls are counted for the oldest pictures first."""
@@ -90,11 +95,12 @@ class BatchProgress:
             return
         pictures, megapixels = self._meter.now()
         rate = megapixels / max(time.monotonic() - self._begun, 1e-9)
-        unit = "picture" if self._bar.total == 1 else "pictures"
         speed = f"{rate:.2f} Mpx/s" if rate else "starting"
-        self._bar.desc = f"{self._meter.pictures}/{self._bar.total} {unit}  {speed}"
+        done, flying = self._meter.tiles()
+        tiles = f"  tile {done}/{flying}" if flying else ""
+        self._bar.desc = f"{self._meter.pictures}/{progress.counted(self._bar.total, 'pictures')}{tiles}"
         failed = _red(f"{self._failed} failed") if self._failed else ""
-        self._bar.postfix = ", ".join(filter(None, (failed, self._name)))
+        self._bar.postfix = ", ".join(filter(None, (speed, failed, self._name)))
         self._bar.update(max(0.0, pictures - self._bar.n))
         if refresh:
             self._bar.refresh()

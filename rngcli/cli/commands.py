@@ -12,8 +12,11 @@ from .bench import bench
 from .denoise import denoise
 from .eval import evaluate
 from .models import models
+from .presets import Configured
 from .restore import restore
+from .synth import synth
 from .train import train
+from .watch import watch
 
 app = typer.Typer(
     name="rng",
@@ -23,9 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done · 1 some failed · 2 usage · 3 model · 4 no input · 5 environment · 130 interrupted",
 )
-app.command()(denoise)
+app.command(cls=Configured)(denoise)
+app.command(cls=Configured)(watch)
 app.command()(bench)
 app.command(hidden=True)(ablate)
+app.command()(synth)
 app.add_typer(restore, name="restore")
 app.add_typer(evaluate, name="eval")
 app.add_typer(train, name="train")

@@ -13,13 +13,14 @@ from . import completion
 from .asked import Asked
 from .options import (
     DEFAULT_MODEL,
+    MODEL,
     MOST_STEPS,
     OUTPUT,
     PROCESS,
     REPORT,
     BatchSize,
     Debug,
-    Device,
+    Devices,
     MethodName,
     Model,
     Precision,
@@ -27,6 +28,7 @@ from .options import (
     Seed,
     finite,
 )
+from .presets import ORDER
 
 
 def denoise(
@@ -61,7 +63,13 @@ def denoise(
         ),
     ] = 100,
     steps: Annotated[
-        str, typer.Option(metavar="auto|N", help="auto: the controller decides, tile by tile.", rich_help_panel=PROCESS)
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="auto: the controller decides, tile by tile.",
+            autocompletion=completion.words("auto"),
+            rich_help_panel=PROCESS,
+        ),
     ] = "auto",
     detail: Annotated[
         float,
@@ -74,18 +82,73 @@ def denoise(
             rich_help_panel=PROCESS,
         ),
     ] = 1.0,
+    strength: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the noise that is taken away; below 1 some of it stays, 0: all.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
+    luma: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="The same for brightness alone: 0.7 leaves some grain, without colour.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
+    chroma: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1", min=0, max=1, callback=finite, help="The same for colour alone.", rich_help_panel=PROCESS
+        ),
+    ] = 1.0,
+    noise_scale: Annotated[
+        float,
+        typer.Option(
+            metavar="0.25..4",
+            min=0.25,
+            max=4,
+            callback=finite,
+            help="Take the noise for so many times as strong as it looks: above 1 for the grain of film.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = 1.0,
     seed: Seed = 0,
     sigma: Annotated[
         str,
         typer.Option(
             metavar="auto|S",
             help="The noise's standard deviation, 0..255, for methods that need it; auto: estimated.",
+            autocompletion=completion.words("auto"),
             rich_help_panel=PROCESS,
         ),
     ] = "auto",
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
-    device: Device = "auto",
+    device: Devices = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Share the pictures among the machines of a Ray cluster, which see the same files.",
+            autocompletion=completion.clusters,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=100_000, help="Of the cluster; else one a GPU, or CPU.", rich_help_panel=MODEL
+        ),
+    ] = None,
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
     suffix: Annotated[
@@ -114,7 +177,13 @@ def denoise(
         bool, typer.Option("--raw-bright", help="Camera RAW: automatic exposure, by LibRaw.", rich_help_panel=OUTPUT)
     ] = False,
     raw_space: Annotated[
-        str, typer.Option(metavar="srgb|p3|prophoto", help="Camera RAW: colour space.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option(
+            metavar="srgb|p3|prophoto",
+            help="Camera RAW: colour space.",
+            autocompletion=completion.words("srgb", "p3", "prophoto"),
+            rich_help_panel=OUTPUT,
+        ),
     ] = "srgb",
     keep_hot_pixels: Annotated[
         bool, typer.Option("--keep-hot-pixels", help="Camera RAW: replace none of them.", rich_help_panel=OUTPUT)
@@ -135,15 +204,57 @@ def denoise(
         Path | None,
         typer.Option(metavar="DIR", help="How much detail each tile got: DIR/NAME.steps.png.", rich_help_panel=OUTPUT),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/n",
+            help="Only part i of n, from 1, by the names' hash: for Slurm arrays and GNU parallel.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"The settings of [preset.NAME] in rng.toml. {ORDER}",
+            autocompletion=completion.presets,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Instead of ./rng.toml, or else the one in your folder of settings.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; touch nothing.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be done, and how long it takes; touch nothing.", rich_help_panel=OUTPUT
+        ),
     ] = False,
+    preview: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="PX[@X,Y] FILE",
+            help="No output but FILE, .png or .html: a part of PX by PX, the noisiest with texture or that at X,Y, as "
+            "it is and with --detail 0, 0.5 and 1; and how long all will take.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Clean pictures of the same names: adds scores.", rich_help_panel=REPORT),
+        typer.Option(metavar="DIR", help="Clean pictures, by folder and stem: adds scores.", rich_help_panel=REPORT),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json|.csv", help="One row a picture.", rich_help_panel=REPORT)
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|.csv|.html",
+            help="One row a picture; .html: a page with each before and after, worst first.",
+            rich_help_panel=REPORT,
+        ),
     ] = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append every line to it, as text.", rich_help_panel=REPORT)
@@ -162,6 +273,8 @@ def denoise(
     A file that rng did not make is never replaced unasked.
     A broken one never stops the others: it is named at the end, the exit code is 1.
 
+    First, perhaps: rng denoise photos/ --preview 512 preview.png
+
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
     raise typer.Exit(process(locals()))
@@ -169,6 +282,8 @@ def denoise(
 
 def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
     """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
-    from .processing import process  # late: help needs no codec
+    from .progress import waiting
 
+    with waiting("loading …", given["quiet"]):
+        from .processing import process  # late: help needs no codec
     return process(given, asked)

@@ -61,6 +61,7 @@ def measure(
         typer.Option(
             metavar="N,N,…",
             help="awgn | awgn8 (as 8-bit files), both with --sigma | night | film | coarse | jpeg | bands.",
+            autocompletion=completion.noises,
             rich_help_panel=PICTURES,
         ),
     ] = "",
@@ -74,7 +75,10 @@ def measure(
         str,
         typer.Option(
             metavar="M,M,…",
-            help="rng | reconstruct | fixed:N | budget:K | grain:S | input | nlm | wavelet | bm3d, side by side.",
+            help="rng | reconstruct | fixed:N | budget:K | blend:W | grain:S | input | nlm | wavelet | bm3d, "
+            "side by side. blend: the reconstruction with a share W of the noisy picture left in; grain: under white "
+            "noise of σ S. Without W and S: as much as costs the PSNR of rng, picture by picture.",
+            autocompletion=completion.compared,
             rich_help_panel=METHODS,
         ),
     ] = "rng",
@@ -89,7 +93,9 @@ def measure(
         str | None,
         typer.Option(
             metavar="M,M,…",
-            help="psnr | ssim | lpips | lpips-alex | lpips-vgg | lpips-squeeze | niqe; all that can be had by default.",
+            help="psnr | ssim | haarpsi | lpips | lpips-alex | lpips-vgg | lpips-squeeze | niqe | placement | flat | "
+            "spectrum | brightest; by default psnr, ssim, lpips and niqe, those that can be had.",
+            autocompletion=completion.metrics,
             rich_help_panel=METRICS,
         ),
     ] = None,
@@ -115,7 +121,7 @@ def measure(
         ),
     ] = None,
     examples: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Pictures of each case in the HTML.", rich_help_panel=REPORT)
+        int, typer.Option(metavar="N", min=0, help="Pictures of each case in the HTML; 0: no worst either.", rich_help_panel=REPORT)
     ] = 3,
     submission: Annotated[
         Path | None,
@@ -192,7 +198,7 @@ def fit_niqe(
     used, count, problems = fit_scene_model(folder, out)
     for problem in problems:
         progress.write(f"left out {problem}")
-    typer.echo(f"{out}: fitted on {used} of {count} pictures")
+    typer.echo(f"{out}: fitted on {used} of {progress.counted(count, 'pictures')}")
 
 
 def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None, json: bool, quiet: bool) -> Exit:

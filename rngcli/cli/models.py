@@ -1,4 +1,4 @@
-"""`rng models list|show|verify`: which weights there are, where they come from, whether they are whole."""
+"""`rng models list|show|verify|import|export`: which weights there are, where they come from, where they may go."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 45.0  # [dB]: a level of 255 and a half; bfloat16 has more
 
-models = typer.Typer(help="List, show and verify model bundles.", no_args_is_help=True)
+models = typer.Typer(help="List, show, verify, import and export models.", no_args_is_help=True)
 
 
 @models.command("list")
@@ -30,10 +30,14 @@ def list_models() -> None:
 
 
 @models.command()
-def show(name: ModelArgument = DEFAULT_MODEL) -> None:
-    """Methods, networks and provenance of a model, as JSON; the first method is the one that `rng denoise` takes."""
+def show(
+    name: ModelArgument = DEFAULT_MODEL,
+    json_out: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
+) -> None:
+    """Methods, networks and provenance of a model; the first method is the one that `rng denoise` takes."""
     from ..methods import methods_of
     from ..models.bundle import kind_of, load, spec_of
+    from .model_page import page
 
     bundle = load(name)
     networks = {
@@ -49,7 +53,8 @@ def show(name: ModelArgument = DEFAULT_MODEL) -> None:
         for key, method in methods_of(bundle).items()
     }
     facts = {"file": str(bundle.path), "sha256": bundle.hash, "methods": methods, "networks": networks}
-    typer.echo(json.dumps(facts | {"provenance": dict(bundle.provenance)}, indent=2))
+    facts |= {"provenance": dict(bundle.provenance)}
+    typer.echo(json.dumps(facts, indent=2) if json_out else page(facts))
 
 
 @models.command()
@@ -98,6 +103,38 @@ def import_nafnet(
     typer.echo(
         f"{out}: NAFNet of width {net.spec.width}, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters"
     )
+
+
+@models.command()
+def export(
+    name: ModelArgument = DEFAULT_MODEL,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE.onnx", help="Where to write it; needs the extra rng[onnx].")
+    ] = None,
+) -> None:
+    """Write a model's reconstruction, what --detail 0 gives of a tile, as ONNX, and check that it computes the same.
+
+    Example: rng models export rng-s --onnx rng-s.onnx
+
+    `noisy` (N, 3, height, width), RGB float32 in [0, 1], becomes `reconstruction`, of the same shape, not clamped.
+    """
+    from ..errors import ModelError, UsageError
+    from ..methods import methods_of
+    from ..models.bundle import load
+    from ..models.onnx_export import export as export_onnx
+
+    if onnx is None or onnx.suffix != ".onnx":
+        raise UsageError("an .onnx file must be named", "rng models export rng-s --onnx rng-s.onnx")
+    if onnx.exists():
+        raise UsageError(f"{onnx} exists", "name another file, or remove it first")
+    bundle = load(name)
+    nets = (spec.networks.get("reconstruct") for spec in methods_of(bundle).values())
+    key = next(filter(None, nets), None)
+    if key is None:
+        raise ModelError("this model has no reconstruction", "see `rng models show`")
+    about = {"model": Path(name).stem, "sha256": bundle.hash, "network": key, "input": "RGB in [0, 1], (N, 3, H, W)"}
+    difference = export_onnx(bundle.networks[key], onnx, about)
+    typer.echo(f"{onnx}: {onnx.stat().st_size / 1e6:.1f} MB; differs from the network by {difference:.1g} at most")
 
 
 def _compare(there: Pipeline, here: Pipeline) -> None:

@@ -38,7 +38,10 @@ Model = Annotated[
 MethodName = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="One of the model's methods; else its first: `rng models show`.", rich_help_panel=MODEL
+        metavar="NAME",
+        help="One of the model's methods; else its first: `rng models show`.",
+        autocompletion=completion.methods,
+        rich_help_panel=MODEL,
     ),
 ]
 Device = Annotated[
@@ -47,6 +50,15 @@ Device = Annotated[
         metavar="auto|cpu|cuda[:i]|mps",
         help="Where to compute.",
         autocompletion=completion.devices,
+        rich_help_panel=MODEL,
+    ),
+]
+Devices = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda[:i]|mps|all|A,B…",
+        help="Where to compute; several, or all cards, share the pictures: cuda:0,cuda:1.",
+        autocompletion=completion.device_lists,
         rich_help_panel=MODEL,
     ),
 ]

@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..batch.inputs import Naming, Outcome, keep_apart, told
-from ..batch.report import check_report, rows_of, write_report
-from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, UsageError
+from ..batch.report import check_report
+from ..batch.shards import Shard
+from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import progress
+from . import presets, progress
 from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
+from .run_report import RunReport
 from .stdio import run_piped
+from .window import Window, check_preview
 
 if TYPE_CHECKING:
-    from ..batch.batch import Batch, BatchOptions
-    from ..batch.worker import Score
+    from ..batch.batch import Batch
+    from ..batch.batch_options import BatchOptions
+    from ..batch.file_options import Score
+    from ..batch.ray_cluster import Cluster
     from ..methods.contract import Request
 
 
@@ -31,16 +36,22 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
+        if line := presets.used(given):
+            tell.say(line)
+        if given["preview"]:
+            return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        named_only = [name for name in ("reference", "report", "step_map", "dry_run", "mask") if given.get(name)]
+        files_only = ("reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
+        named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
+        shard = Shard.named(given["shard"]) if given["shard"] else None
         if report:
             check_report(report)
             if given["log"] and given["log"].absolute() == report.absolute():
                 raise UsageError("--log and --report are one file", "give each its own")
         _check_reference(given["reference"])
-        naming = Naming(given["suffix"], _format(given["format"]))
+        naming = Naming(given["suffix"], format_asked(given["format"]))
 
         with progress.waiting("loading …", given["quiet"]):
             from ..batch.batch import Batch
@@ -48,19 +59,22 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
         heed_cpu_quota()
         to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
-        options = _options(given, naming.format, to_dng, asked())
+        options = options_of(given, naming.format, to_dng, asked())
         if operands.piped:
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
+        inputs = shard.of(inputs) if shard else inputs
         if step_map:
             keep_apart(inputs.tasks, step_map)
         batch = Batch(inputs, options)
         return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, report, tell)
 
 
-def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
-    from ..batch.batch import BatchOptions
-    from ..batch.worker import FileOptions
+def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
+    """How pictures are done, read and written; UsageError where a word among it is not known."""
+    from ..batch.batch_options import BatchOptions
+    from ..batch.file_options import FileOptions
+    from ..inference.strength import Strength
 
     files = FileOptions(
         ReadOptions(
@@ -71,11 +85,40 @@ def _options(given: Mapping[str, Any], format: Format | None, to_dng: bool, aske
         reference=given["reference"],
         step_maps=given["step_map"],
         masks=asked.masks,
+        strength=Strength(given["strength"] * given["luma"], given["strength"] * given["chroma"]),
     )
     return BatchOptions(
         _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
-        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
+        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe, _cluster(given),
     )  # fmt: skip
+
+
+def _cluster(given: Mapping[str, Any]) -> Cluster | None:
+    from ..batch.ray_cluster import Cluster
+
+    if not given["ray"]:
+        if given["workers"]:
+            raise UsageError("--workers is about a cluster", "add --ray ADDRESS|local")
+        return None
+    if given["device"] != "auto":
+        raise UsageError("--device is the cluster's own to choose with --ray", "leave it out")
+    return Cluster(given["ray"], given["workers"])
+
+
+def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
+    place, file = given["preview"]
+    if given["out"] or given["files_from"] or Path("-") in (given["paths"] or ()):
+        raise UsageError("--preview takes pictures or folders, and writes its own file", "rng denoise IN --preview …")
+    window = Window.parsed(place)
+    check_preview(file)
+    with progress.waiting("loading …", given["quiet"]):
+        from ..device import heed_cpu_quota
+        from .preview import preview
+
+    heed_cpu_quota()
+    options = options_of(given, None, False, Asked())
+    preview(given["paths"] or (), window, file, options, tell)
+    return Exit.OK
 
 
 def _check_reference(reference: Path | None) -> None:
@@ -83,7 +126,8 @@ def _check_reference(reference: Path | None) -> None:
         raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
 
 
-def _format(name: str | None) -> Format | None:
+def format_asked(name: str | None) -> Format | None:
+    """What --format names, a format or a suffix of one."""
     meant = format_named(name)
     if meant is None or meant in get_args(Format):
         return meant  # type: ignore[return-value]
@@ -103,7 +147,8 @@ def _request(given: Mapping[str, Any]) -> Request:
     if steps != "auto" and (not steps.isdecimal() or int(steps) > MOST_STEPS):
         raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
     number = None if steps == "auto" else int(steps)
-    return Request(given["max_steps"], number, given["detail"], given["seed"], sigma=_sigma(given["sigma"]))
+    return Request(given["max_steps"], number, given["detail"], given["seed"],
+                   noise_scale=given["noise_scale"], sigma=_sigma(given["sigma"]))  # fmt: skip
 
 
 def _sigma(text: str) -> float | None:
@@ -119,42 +164,64 @@ def _sigma(text: str) -> float | None:
     return sigma / 255
 
 
+def _forecast(batch: Batch) -> str:
+    """How long `todo` will take; why that cannot be said, where the model cannot do it."""
+    try:
+        with progress.waiting("measuring a tile …"):
+            from .forecast import forecast
+
+            options = batch.options
+            sources = [task.source for task in batch.todo]
+            return forecast(sources, batch.pipeline, options.request, len(options.devices))
+    except RngError as error:
+        return f"how long it takes cannot be said: {error.cause}"
+
+
 def _say_what_would_be_done(batch: Batch, tell: Reporter) -> Exit:
     for task in batch.todo:
         tell.say(f"{task.source} -> {task.target}")
+    took = _forecast(batch) if batch.todo else ""
     for outcome in batch.refused:
         tell.say(f"refused: {outcome.task.name}: {outcome.error}")
     refused = f", {len(batch.refused)} refused" if batch.refused else ""
     tell.say(f"{len(batch.todo)} to do, {len(batch.done)} done already{refused}")
+    if took:
+        tell.say(took)
     if batch.passed_over:
         tell.say(told(batch.passed_over))
     return Exit.OK
 
 
-def _run(batch: Batch, report: Path | None, tell: Reporter) -> Exit:
+def _run(batch: Batch, path: Path | None, tell: Reporter) -> Exit:
     """Do it; every outcome is told and reported, also when the run is cut short."""
     if batch.begins:
         with progress.waiting("loading the model …", tell.quiet):
             batch.prepare()
     outcomes: list[Outcome] = []
+    report = RunReport(path, batch, tell.quiet) if path else None
+    cut_short = True
     faults: list[EnvironmentFault] = []  # of streams: they end no run, but are told at its end
     try:
         for outcome in _outcomes(batch, tell):
             outcomes.append(outcome)
+            if report:
+                report.add(outcome)
             try:
                 tell.outcome(outcome)
             except EnvironmentFault as fault:
                 faults.append(fault)
+        cut_short = False
     except PictureError:  # --fail-fast; the summary names it
         pass
     except KeyboardInterrupt:
         done = sum(not outcome.before for outcome in outcomes) - len(batch.refused)
-        raise Interrupted(f"interrupted after {done} of {len(batch.todo)} pictures", tell.goes_on) from None
+        after = f"interrupted after {done} of {progress.counted(len(batch.todo), 'pictures')}"
+        raise Interrupted(after, tell.goes_on) from None
     finally:
         outcomes[:] = batch.lost(outcomes)
         try:
             if report:
-                write_report(report, rows_of(batch.tasks, outcomes))
+                report.write(outcomes, cut_short)
         finally:
             tell.summary(outcomes, len(batch.tasks), batch.passed_over)
     if faults:

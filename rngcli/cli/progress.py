@@ -48,9 +48,14 @@ def _screen(file: IO[str]) -> tuple[int, int]:
 
 
 @contextmanager
-def waiting(line: str, quiet: bool = False) -> Iterator[None]:
-    """A line that stands on a terminal until what is within is done; nothing elsewhere, nor where `quiet`."""
+def waiting(line: str, quiet: bool = False, lasting: bool = False) -> Iterator[None]:
+    """A line that stands on a terminal until what is within is done; elsewhere, where `lasting`, one that stays.
+
+    Nothing where `quiet`.
+    """
     shown = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if lasting and not (shown or quiet):
+        write(line)
     if shown:
         sys.stderr.write(line)
         sys.stderr.flush()
@@ -60,6 +65,18 @@ def waiting(line: str, quiet: bool = False) -> Iterator[None]:
         if shown:
             sys.stderr.write(f"\r{' ' * len(line)}\r")
             sys.stderr.flush()
+
+
+def counted(number: int, things: str) -> str:
+    """1 picture, 2 pictures."""
+    return f"{number} {things.removesuffix('s') if number == 1 else things}"
+
+
+def duration(seconds: float) -> str:
+    """In words, to two digits: 4.2 s, 70 s, 23 min, 5.1 h."""
+    unit, length = ("s", 1) if seconds < 100 else ("min", 60) if seconds < 6000 else ("h", 3600)
+    amount = seconds / length
+    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
 
 
 def write(line: str) -> None:
@@ -133,7 +150,7 @@ class _Lines:
         if self.silent:
             return
         if not done:
-            write(f"{self.doing} {total} {self.unit.removesuffix('s') if total == 1 else self.unit}")
+            write(f"{self.doing} {counted(total, self.unit)}")
             return
         took = now - self._begun
         left = tqdm.format_interval(max(0.0, took / done * (total - done)))

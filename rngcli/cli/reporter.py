@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections import Counter
@@ -15,19 +14,19 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ..batch.inputs import Outcome, Task, told
 from ..batch.ownership import check_log
+from ..batch.reference import has_no_partner
 from ..batch.report import as_line, row_of
 from ..errors import EnvironmentFault, Interrupted, RngError
 from . import progress
 from .batch_progress import BatchProgress
+from .score_table import figure, score_table
 from .streams import data_output
 
 if TYPE_CHECKING:
-    from ..batch.worker import Watch
+    from ..batch.file_options import Watch
 
 
 class Reporter:
@@ -99,7 +98,7 @@ class Reporter:
 
         calls: network calls that a tile is likely to take, until the first pictures tell.
         """
-        from ..batch.worker import Watch
+        from ..batch.file_options import Watch
 
         with BatchProgress(total, calls, self.quiet) as bar:
             self.bar = bar if bar.shown else None
@@ -118,8 +117,10 @@ class Reporter:
         if self.bar:
             self.bar.settled(outcome)
         if not (outcome.error or outcome.before):
-            figures = "".join(f"  {name} {_figure(value)}" for name, value in outcome.scores.items())
-            line = f"{outcome.task.name}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{figures}"
+            figures = "".join(f"  {name} {figure(value)}" for name, value in outcome.scores.items())
+            pages = f"  {outcome.pages} pages" if outcome.pages > 1 else ""
+            noise = "" if outcome.sigma is None else f"  noise {outcome.sigma:.1f}"
+            line = f"{outcome.task.name}{pages}  {outcome.steps:.1f} steps  {outcome.seconds:.1f} s{noise}{figures}"
             (self.log if self.bar else self.say)(line)
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
@@ -133,13 +134,17 @@ class Reporter:
         unbegun = total - len(outcomes) - dropped
         seconds = time.monotonic() - self.begun
         if not self.quiet and (scored := [outcome for outcome in outcomes if outcome.scores]):
-            Console(stderr=True, highlight=False, soft_wrap=True).print(_score_table(scored))
+            Console(stderr=True, highlight=False, soft_wrap=True).print(score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)
         counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
-        self.say(f"{counts} in {seconds:.1f} s ({megapixels / max(seconds, 1e-9):.2f} Mpx/s)")
+        self.say(f"{counts} in {seconds:.1f} s ({_speed(megapixels / max(seconds, 1e-9))})")
+        if noise := [outcome.sigma for outcome in outcomes if outcome.sigma is not None]:
+            self.say(_noise_line(noise))
         if passed_over:
             self.say(told(passed_over))
+        if alone := sum(has_no_partner(outcome) for outcome in outcomes):
+            self.say(f"{alone} of {len(outcomes)} have no partner in the reference")
         for outcome in failed:
             line = f"failed: {outcome.task.name}: {outcome.error}"
             self.log(line)
@@ -148,26 +153,13 @@ class Reporter:
         self._emit({"summary": {**end, "passed_over": sum((passed_over or {}).values()), "seconds": round(seconds, 3)}})
 
 
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else "∞" if math.isinf(value) else f"{value:.4f}"
+def _speed(rate: float) -> str:
+    """Megapixels a second, and what that means for a photograph of 24."""
+    shown = f"{rate:.2f} Mpx/s"
+    return f"{shown}: 24 Mpx in {progress.duration(24 / rate)}" if rate > 0 else shown
 
 
-def _score_table(done: Sequence[Outcome]) -> Table:
-    names = list(dict.fromkeys(name for outcome in done for name in outcome.scores))
-    table = Table("picture", "steps", "seconds", *names, title="against the reference")
-    for outcome in done:
-        figures = (_figure(outcome.scores.get(name)) for name in names)
-        # As Text: in a string, rich would take brackets for markup and :words: for emoji.
-        table.add_row(Text(as_line(outcome.task.name)), f"{outcome.steps:.1f}", f"{outcome.seconds:.1f}", *figures)
-    table.add_section()
-    steps = np.mean([outcome.steps for outcome in done])
-    table.add_row("mean", f"{steps:.1f}", "", *(_mean_of(name, done) for name in names))
-    return table
-
-
-def _mean_of(name: str, done: Sequence[Outcome]) -> str:
-    """The mean; pictures equal to the reference have an infinite PSNR, and are counted beside it."""
-    values = [value for outcome in done if (value := outcome.scores.get(name)) is not None]
-    finite = [value for value in values if math.isfinite(value)]
-    equal = f" + {len(values) - len(finite)} ∞" if len(finite) < len(values) else ""
-    return _figure(float(np.mean(finite)) if finite else None if not values else math.inf) + (equal if finite else "")
+def _noise_line(sigmas: Sequence[float]) -> str:
+    least, middle, most = (float(np.quantile(sigmas, q)) for q in (0, 0.5, 1))
+    several = f" in the median, {least:.1f} to {most:.1f}" if len(sigmas) > 1 else ""
+    return f"noise before: σ {middle:.1f} of 255{several}"

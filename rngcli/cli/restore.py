@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .asked import Asked
-from .denoise import denoise, process
+from .denoise import process
+from .like_denoise import like_denoise
 from .options import PROCESS
 
 restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", no_args_is_help=True)
 
 # What a command of this group decides itself.
-_DECIDED = {"detail": 1.0, "method": "diffpir"}
+_DECIDED = {"detail": 1.0, "method": "diffpir", "strength": 1.0, "luma": 1.0, "chroma": 1.0, "noise_scale": 1.0,
+            "preview": None, "preset": None, "config": None}  # fmt: skip
 
 Kernel = Annotated[
     str,
@@ -31,28 +31,8 @@ Kernel = Annotated[
 ]
 
 
-def _like_denoise(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """The command with all options of `denoise` after its own, some with other `defaults`; it returns its exit code."""
-
-    def wrapped(command: Callable[..., Any]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind != p.VAR_KEYWORD]
-        theirs = inspect.signature(denoise, eval_str=True).parameters.values()
-        shared = [p.replace(default=defaults.get(p.name, p.default)) for p in theirs if p.name not in _DECIDED]
-
-        @wraps(command)
-        def run(**given: Any) -> None:
-            raise typer.Exit(command(**_DECIDED | given))
-
-        options = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
-        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in options}
-        return run
-
-    return wrapped
-
-
 @restore.command()
-@_like_denoise()
+@like_denoise(_DECIDED)
 def deblur(kernel: Kernel, **given: Any) -> Any:
     """Undo a blur that is known, and the noise.
 
@@ -71,15 +51,24 @@ def deblur(kernel: Kernel, **given: Any) -> Any:
 
 
 @restore.command()
-@_like_denoise()
+@like_denoise(_DECIDED)
 def upscale(
     scale: Annotated[
-        int, typer.Option(metavar="2|3|4", min=2, max=4, help="Along each side.", rich_help_panel=PROCESS)
+        int,
+        typer.Option(
+            metavar="2|3|4",
+            min=2,
+            max=4,
+            help="Along each side.",
+            autocompletion=completion.words("2", "3", "4"),
+            rich_help_panel=PROCESS,
+        ),
     ],
     kernel: Annotated[
         str,
         typer.Option(
             metavar="auto|FILE|gaussian:S|motion:L,A",
+            autocompletion=completion.words("auto", "gaussian:", "motion:"),
             help="The blur before pixels were left out, in px of the large picture; auto: gaussian:SCALE/2.",
             rich_help_panel=PROCESS,
         ),
@@ -103,7 +92,7 @@ def upscale(
 
 
 @restore.command()
-@_like_denoise(sigma="0")
+@like_denoise(_DECIDED, sigma="0")
 def inpaint(
     mask: Annotated[
         Path,

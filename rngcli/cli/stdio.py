@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Exit, NoInputError, RngError, UsageError
+from ..errors import Exit, NoInputError, UsageError
 from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, losses, read, write_bytes, write_new
 from .operands import PIPE, Operands
 from .reporter import Reporter
 from .streams import picture_input, picture_output
 
 if TYPE_CHECKING:
-    from ..batch.batch import BatchOptions
+    from ..batch.batch_options import BatchOptions
 
 
 def run_piped(operands: Operands, options: BatchOptions, tell: Reporter) -> Exit:
@@ -51,11 +51,7 @@ def _read(source: Path, options: BatchOptions) -> Image:
 
 
 def _denoised(picture: Image, options: BatchOptions) -> Image:
-    from ..batch.worker import denoise_within_memory
-    from ..inference.engine import Job
+    from ..batch.in_memory import denoised
 
-    jobs = [Job("-", picture.pixels)]
-    (result,) = denoise_within_memory(jobs, options.pipeline(), options.request)
-    if result.error:
-        raise RngError(result.error.cause, result.error.remedy)
-    return picture.with_pixels(result.pixels)
+    ((_, result),) = denoised([picture], options.pipeline(), options.request, options.files.strength)
+    return result

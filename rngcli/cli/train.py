@@ -1,12 +1,17 @@
-"""`rng train reconstruct|generate|controller`: the three stages, one after the other, in one run folder."""
+"""`rng train reconstruct|generate|controller`: three stages, one after the other, in one run folder; and `prior`."""
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..errors import UsageError
+from . import completion
 
 if TYPE_CHECKING:
     from ..training.host import Host
@@ -48,12 +53,37 @@ Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a
 Accumulate = Annotated[int, typer.Option(metavar="N", min=1, help="Batches a step: as one of N times the crops.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
 Optimiser = Annotated[
-    str, typer.Option(metavar="muon|adamw", help="muon gains more a minute; adamw is for comparison.")
+    str,
+    typer.Option(
+        metavar="muon|adamw",
+        help="muon gains more a minute; adamw is for comparison.",
+        autocompletion=completion.words("muon", "adamw"),
+    ),
 ]
-Loss = Annotated[str, typer.Option(metavar="l1|rms", help="l1 learns faster; rms, at the end, gains a little PSNR.")]
+Loss = Annotated[
+    str,
+    typer.Option(
+        metavar="l1|rms",
+        help="l1 learns faster; rms, at the end, gains a little PSNR.",
+        autocompletion=completion.words("l1", "rms"),
+    ),
+]
 Network = Annotated[
     str,
-    typer.Option("--generator", metavar="fusion|unet", help="A copy of the reconstruction, or a U-Net from nothing."),
+    typer.Option(
+        "--generator",
+        metavar="fusion|unet",
+        help="A copy of the reconstruction, or a U-Net from nothing.",
+        autocompletion=completion.words("fusion", "unet"),
+    ),
+]
+Process = Annotated[
+    str,
+    typer.Option(
+        metavar="rng|rddm",
+        help="What is learned: RnG's generator; or RDDM's walk, by a copy of the reconstruction (--generator is void).",
+        autocompletion=completion.words("rng", "rddm"),
+    ),
 ]
 Sees = Annotated[
     str,
@@ -61,11 +91,17 @@ Sees = Annotated[
         "--sees", metavar="bands|parts|noisy",
         help="What the controller goes by: statistics of what was removed and of what is left, these two themselves, "
         "or the noisy tile; the last two by the paper's network, which wants a --lr of 0.003.",
+        autocompletion=completion.words("bands", "parts", "noisy"),
     ),
 ]  # fmt: skip
 Origin = Annotated[
     str | None,
-    typer.Option("--from", metavar="NAME|PATH", help="Begin a run with a trained model's networks: fine-tune it."),
+    typer.Option(
+        "--from",
+        metavar="NAME|FILE",
+        help="Begin a run with a trained model's networks: fine-tune it.",
+        autocompletion=completion.models,
+    ),
 ]
 Weight = Annotated[
     float,
@@ -73,8 +109,16 @@ Weight = Annotated[
         metavar="WEIGHT", min=0, help="Of LPIPS beside the squared error, 25 in the shipped model: detail, less PSNR."
     ),
 ]
-Size = Annotated[str, typer.Option(metavar="xs|s|m", help="Size of the networks.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.")]
+Size = Annotated[
+    str,
+    typer.Option(
+        metavar="xs|s|m", help="Size of the networks.", autocompletion=completion.words("xs", "s", "m")
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to train.", autocompletion=completion.devices),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, crops and noise.")]
 Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile: twice the speed after a minute.")]
 Patches = Annotated[int, typer.Option(metavar="N", min=10, help="Patches to label, in all.")]
@@ -129,6 +173,7 @@ def generate(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     optimiser: Optimiser = "muon",
+    process: Process = "rng",
     generator: Network = "fusion",
     perceptual: Weight = 0.0,
     lpips_weights: Lpips = None,
@@ -141,6 +186,8 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    if process not in ("rng", "rddm"):
+        raise UsageError(f"unknown --process {process!r}", "use rng or rddm")
     with _hosted(quiet) as host:
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
@@ -149,7 +196,38 @@ def generate(
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
         source = TrainingData(data, crop, batch, pairs, pairs_share)
         recipe = Recipe(run, device, size, seed, origin, host)
-        recipe.generate(source, spec, generator, perceptual, lpips_weights)
+        if process == "rddm":
+            recipe.walk(source, spec, perceptual, lpips_weights)
+        else:
+            recipe.generate(source, spec, generator, perceptual, lpips_weights)
+
+
+@train.command()
+def prior(
+    data: Data,
+    run: RunFolder,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    accumulate: Accumulate = 1,
+    crop: Crop = 128,
+    lr: Rate = 1e-3,
+    optimiser: Optimiser = "muon",
+    origin: Origin = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    compile: Compile = True,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """For DiffPIR: a copy of the reconstruction learns white noise of any strength, σ 2 to 510 of 255."""
+    with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
+        spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
+        Recipe(run, device, seed=seed, origin=origin, host=host).prior(TrainingData(data, crop, batch), spec)
 
 
 @train.command()
@@ -183,7 +261,8 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
     """What is refused within is said once, by the first of several ranks."""
     from .progress import Narrator, waiting
 
-    with waiting("loading …", quiet):
+    first = os.environ.get("RANK", "0") == "0"  # as torchrun counts
+    with waiting("loading …", quiet or not first, lasting="torch" not in sys.modules):
         from ..device import heed_cpu_quota
         from ..training.host import hosted  # torch, which takes seconds
     heed_cpu_quota()

@@ -53,7 +53,7 @@ def noisy_sets(
 
 def _white_set(name: str, folder: Path, files: Sequence[Path], sigma: float, as_file: bool) -> Benchmark:
     """White noise of one σ, as 8-bit files hold it or as it is."""
-    by_key = _keyed(folder, files)
+    by_key = keyed(folder, files)
 
     def load(key: str) -> Pair:
         pixels = _pixels(by_key[key])
@@ -70,7 +70,7 @@ def _white_set(name: str, folder: Path, files: Sequence[Path], sigma: float, as_
 
 
 def _protocol_set(name: str, folder: Path, files: Sequence[Path], noise: str) -> Benchmark:
-    by_key = _keyed(folder, files)
+    by_key = keyed(folder, files)
 
     def load(key: str) -> Pair:
         return Pair(key, *degraded(noise, _pixels(by_key[key]), key))
@@ -159,7 +159,7 @@ def _words(path: Path) -> list[str]:
     return path.stem.lower().replace("-", "_").split("_")
 
 
-def _keyed(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+def keyed(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     """Files by their path below `folder` without the suffix, with it where two would be alike."""
     whole = [path.relative_to(folder) for path in files]
     bare = [path.with_suffix("").as_posix() for path in whole]

@@ -50,11 +50,16 @@ def photographs_of(
     """
     if not folder.is_dir():
         raise NoInputError(f"--data {folder} is no folder", "give a folder of clean photographs")
-    paths = [path for path in pictures_below(folder) if _is_photograph(path, folder)]
+    paths = developed_below(folder)
     sides = ([p for p in paths if is_held_out(p)], [p for p in paths if not is_held_out(p)])
     # Evenly spread over the folder, since pictures of a kind often lie together.
     kept = [side[:: -(-len(side) // limit)] if limit else side for side in sides if side]
     return Photographs.load([path for side in kept for path in side], crop, device, track)
+
+
+def developed_below(folder: Path) -> list[Path]:
+    """The pictures below `folder` that are nobody's thumbnails nor samples, and no RAW files."""
+    return [path for path in pictures_below(folder) if _is_photograph(path, folder)]
 
 
 def _is_photograph(path: Path, folder: Path) -> bool:

@@ -24,11 +24,14 @@ class ProcessSpec:
     last: float = 0.05  # the last level visited, σ in units of σ_d
     gain: float = 1.0  # on the generated residual: few steps of a young generator return less than its true spread
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    begins: str = "fresh"  # "fresh" noise, or the picture's "own", which the reconstruction took away
     agreement: float = 1.0  # correlation of two tiles' residuals where they blend; what averages out is made up for
 
     def __post_init__(self) -> None:
         if self.prediction not in ("eps", "v") or not self.sigma_d > 0:
             raise ModelError(f"impossible process {self}", 'prediction must be "eps" or "v", sigma_d positive')
+        if self.begins not in ("fresh", "own"):
+            raise ModelError(f"unknown noise {self.begins!r} to begin with", 'it must be "fresh" or "own"')
 
 
 def _per_picture(level: Tensor) -> Tensor:
@@ -104,13 +107,14 @@ def sample(
     predict: Callable[[Tensor, Tensor], Tensor],
     plan: Sequence[float],
     draw: Callable[[], Tensor],
+    seed: Callable[[Tensor], Tensor] = lambda noise: noise,
 ) -> Tensor:
     """d̂_0 of a whole batch that shares one plan, for training and searches.
 
     predict(d_t, level) -> network's answer; plan: levels, noisiest first; draw() -> (N, C, H, W) standard normal, asked
-    for once where the steps are deterministic, else once more a step.
+    for once where the steps are deterministic, else once more a step; seed: what the first of it becomes.
     """
-    noise = draw()
+    noise = seed(draw())
     levels = [noise.new_full((len(noise),), level) for level in (*plan, process.end)]
     d_t = process.begin(levels[0], noise) if plan else torch.zeros_like(noise)
     for level, after in pairwise(levels):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
 from ..data import Benchmark, Pair
 from ..inference.engine import Result
 from ..inference.tiling import Axis
+from ..pages.pictures import data_uri
 from .report import Picture
 
 LONGEST = 1024  # [px]; of larger pictures the centre is kept
+ERROR_GAIN = 8  # times as bright
+
+
+def absolute_error(pixels: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """(H, W, 3) ×2 in [0, 1] -> the same, ERROR_GAIN times the absolute difference."""
+    return np.minimum(ERROR_GAIN * np.abs(pixels.clip(0, 1) - clean), 1)
 
 
 class Examples:
@@ -34,13 +38,16 @@ class Examples:
         for name, pixels in (("noisy", pair.noisy), ("clean", pair.clean), (method, result.pixels)):
             if pixels is not None and name != "input" and (pair.key, name) not in self.have:
                 self.have.add((pair.key, name))
-                yield self._picture(pair.key, name, pixels, result if name == method else None)
+                yield self._picture(pair, name, pixels, result if name == method else None)
 
-    def _picture(self, key: str, name: str, pixels: np.ndarray, result: Result | None) -> Picture:
+    def _picture(self, pair: Pair, name: str, pixels: np.ndarray, result: Result | None) -> Picture:
         height, width = pixels.shape[:2]
         top, left = max(0, (height - LONGEST) // 2), max(0, (width - LONGEST) // 2)
-        shown = pixels[top : top + LONGEST, left : left + LONGEST].clip(0, 1)
-        picture = Picture(self.case, key, name, shown.shape[1], shown.shape[0], _uri(shown))
+        cut = np.s_[top : top + LONGEST, left : left + LONGEST]
+        shown = pixels[cut].clip(0, 1)
+        picture = Picture(self.case, pair.key, name, shown.shape[1], shown.shape[0], data_uri(shown))
+        if result and pair.clean is not None and pair.clean.shape == pixels.shape:
+            picture = replace(picture, error=data_uri(absolute_error(shown, pair.clean[cut]), "WEBP"))
         if result is None or result.grid is None or not result.starts.any():
             return picture
         grid = result.grid
@@ -56,10 +63,3 @@ def _borders(axis: Axis, start: int, length: int) -> tuple[list[int], list[int]]
     ends = [0, *(axis.start(k) + middle for k in range(1, axis.count)), axis.length]
     used = [k for k in range(axis.count) if ends[k] < start + length and ends[k + 1] > start]
     return [min(max(end - start, 0), length) for end in ends[used[0] : used[-1] + 2]], used
-
-
-def _uri(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
-    # Not optimised: Pillow's buffer for that is too small for strong noise.
-    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(file, "JPEG", quality=92, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

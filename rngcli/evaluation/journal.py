@@ -14,12 +14,12 @@ from ..data import Benchmark
 from ..errors import EnvironmentFault
 from ..images import write_bytes
 from .plan import EvaluationPlan
-from .report import Picture, Row
+from .report import Closeup, Picture, Row
 from .report.record import row_as_dict, row_from
 
 
 class RowJournal:
-    """A file of one head, the plan's fingerprint, and a line for each row and each kept picture; no file, no journal.
+    """A file of one head, the plan's fingerprint, and a line for each row, picture and close-up; or no file at all.
 
     A line holds the files that its pair was made of, with size and time: what has changed since, or has gone, does not
     count any more.
@@ -29,10 +29,10 @@ class RowJournal:
         self.path, self.plan = path, plan
         self._sets = {benchmark.name: benchmark for benchmark in plan.benchmarks}
 
-    def resume(self) -> tuple[list[Row], list[Picture]]:
+    def resume(self) -> tuple[list[Row], list[Picture], list[Closeup]]:
         """What an earlier run of the same plan has left; a new journal is begun where there is none."""
         if not self.path:
-            return [], []
+            return [], [], []
         head, *entries = _lines(self.path) or [{}]
         same = head == self.plan.fingerprint()
         names = {method.name for method in self.plan.methods} | {"noisy", "clean"}
@@ -40,19 +40,21 @@ class RowJournal:
         # Written anew even where it is the same: the last line may be torn.
         write_bytes(self.path, "".join(_line(entry) for entry in (self.plan.fingerprint(), *kept)).encode())
         rows = [row_from(entry["row"]) for entry in kept if "row" in entry]
-        return rows, [Picture(**entry["picture"]) for entry in kept if "picture" in entry]
+        pictures = [Picture(**entry["picture"]) for entry in kept if "picture" in entry]
+        return rows, pictures, [Closeup(**entry["closeup"]) for entry in kept if "closeup" in entry]
 
     def _holds(self, entry: Mapping[str, Any], names: Collection[str]) -> bool:
-        about = entry.get("row") or entry.get("picture") or {}
+        about = entry.get("row") or entry.get("picture") or entry.get("closeup") or {}
         benchmark = self._sets.get(about.get("case", ""))
         known = benchmark and about["method"] in names and about["key"] in benchmark.keys
         return bool(benchmark and known and entry.get("of") == made_of(benchmark, about["key"]))
 
-    def add(self, entry: Row | Picture) -> None:
+    def add(self, entry: Row | Picture | Closeup) -> None:
         """Written down at once. Raises EnvironmentFault where the disk refuses."""
         if not self.path:
             return
-        about = {"row": row_as_dict(entry)} if isinstance(entry, Row) else {"picture": asdict(entry)}
+        stored = row_as_dict(entry) if isinstance(entry, Row) else asdict(entry)
+        about = {type(entry).__name__.lower(): stored}
         try:
             with self.path.open("a") as file:
                 file.write(_line({**about, "of": made_of(self._sets[entry.case], entry.key)}))

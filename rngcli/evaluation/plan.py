@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..inference.pipeline import Pipeline
 from ..metrics.suite import Judge, Options
 from ..models.bundle import load
 from .methods import Column, Sweep, methods
+from .reconstructions import Reconstructions
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,24 @@ class EvaluationPlan:
     judge: Judge
     examples: int = 3
     provenance: Mapping[str, str] = field(default_factory=dict)
+    reconstructions: Reconstructions | None = None  # where columns or metrics need them
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where a rival's PSNR cannot be measured."""
+        rival = next((column for column in self.methods if column.against), None)
+        if rival and not any(metric.key == "psnr" for metric in self.judge.metrics):
+            raise UsageError(f"{rival.name} is to have the PSNR of {rival.against}", "add psnr to --metric")
+
+    @property
+    def in_order(self) -> Sequence[Column]:
+        """The columns as they are to be measured: the reconstruction first, which others use; a rival after the column
+        whose PSNR it is to have."""
+        return sorted(self.methods, key=lambda column: (column.name != "reconstruct", column.against is not None))
+
+    @property
+    def needs_reconstruction(self) -> bool:
+        wanted = self.judge.needs_reconstruction or any(column.uses_reconstruction for column in self.methods)
+        return wanted and self.reconstructions is not None
 
     @property
     def total(self) -> int:
@@ -102,14 +122,21 @@ def open_plan(
     benchmarks = sets.benchmarks()
     opened: list[Pipeline] = []
 
+    @cache
     def pipeline() -> Pipeline:
         opened.append(model.pipeline())
         return opened[0]
 
-    columns = methods(names, sweep, pipeline)
+    reconstructions = Reconstructions(pipeline)
+    columns = methods(names, sweep, pipeline, reconstructions)
+    if "placement" in (metrics.names or ()) or any(column.uses_reconstruction for column in columns):
+        pipeline()
     if opened and opened[0].device.type == "cuda":
         metrics = Options(**{**vars(metrics), "device": str(opened[0].device)})
-    return EvaluationPlan(benchmarks, columns, Judge(metrics), examples, _provenance(opened, model.name, sweep))
+    provenance = _provenance(opened, model.name, sweep)
+    if matched := sorted({column.name.split()[0] for column in columns if column.against}):
+        provenance[", ".join(matched)] = "as much as costs the PSNR of rng, picture by picture; its mean in brackets"
+    return EvaluationPlan(benchmarks, columns, Judge(metrics), examples, provenance, reconstructions)
 
 
 def _provenance(opened: Sequence[Pipeline], model: str, sweep: Sweep) -> dict[str, str]:

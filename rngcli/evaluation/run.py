@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -12,11 +13,13 @@ from ..batch.report import as_text
 from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..inference.engine import Job, Result
+from .closeups import Closeups
 from .examples import Examples
 from .journal import RowJournal
 from .methods import Column
 from .plan import EvaluationPlan
 from .report import Case, Picture, Report, Row
+from .rivals import RivalResult, TargetJob
 
 
 @dataclass
@@ -33,37 +36,64 @@ class Evaluation:
         self.rows: list[Row] = []
         self.pictures: list[Picture] = []
         self.problems: list[str] = []
+        self._closeups = Closeups(self.plan.judge.metrics)
         self._journal = RowJournal(self.journal, self.plan)
 
     def run(self, title: str) -> Report:
         """Measure what is not measured yet, and report all of it; pictures that fail are named, the rest goes on."""
-        self.rows, self.pictures = self._journal.resume()
+        self.rows, self.pictures, closeups = self._journal.resume()
+        self._closeups = Closeups(self.plan.judge.metrics, closeups)
         for row in self.rows:
             self.on_row(row)
         for benchmark in self.plan.benchmarks:
             for problem in benchmark.problems:
                 self._problem(problem)
-            examples = Examples(benchmark, self.plan.examples, {(p.key, p.method) for p in self.pictures})
-            for method in self.plan.methods:
+            examples = Examples(benchmark, self.plan.examples, self._kept_of(benchmark))
+            if self.plan.reconstructions:
+                self.plan.reconstructions.clear()
+            for method in self.plan.in_order:
+                if self.plan.needs_reconstruction and method.name != "reconstruct":
+                    self._reconstruct(benchmark, method)
                 self._measure(benchmark, method, examples)
         facts = {**self.plan.provenance, "date": date.today().isoformat()}
-        cases = tuple(Case(b.name, b.protocol, len(b.keys)) for b in self.plan.benchmarks)
+        cases = tuple(Case(b.name, b.protocol, len(b.keys), b.sigma) for b in self.plan.benchmarks)
         names = tuple(method.name for method in self.plan.methods)
         # Names that are no UTF-8 become text here: every form of the report can hold them.
         rows = tuple(replace(row, key=as_text(row.key)) for row in self.rows)
         pictures = tuple(replace(picture, key=as_text(picture.key)) for picture in self.pictures)
+        closeups = tuple(replace(closeup, key=as_text(closeup.key)) for closeup in self._closeups.all)
         problems, notes = (tuple(map(as_text, texts)) for texts in (self.problems, self.plan.judge.notes))
-        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures)
+        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures, closeups)
 
     def finish(self) -> None:
         """The report is written: the journal has served."""
         self._journal.finish()
 
+    def _kept_of(self, benchmark: Benchmark) -> set[tuple[str, str]]:
+        """Keys and methods of the pictures that are kept of a case: another one may have the same keys."""
+        return {(picture.key, picture.method) for picture in self.pictures if picture.case == benchmark.name}
+
+    def _rows(self, benchmark: Benchmark, method: str) -> dict[str, Row]:
+        return {row.key: row for row in self.rows if (row.case, row.method) == (benchmark.name, method)}
+
+    def _reconstruct(self, benchmark: Benchmark, method: Column) -> None:
+        """Make the reconstructions that a column's rows need and that are not kept yet."""
+        kept, done = self.plan.reconstructions, self._rows(benchmark, method.name)
+        assert kept is not None
+
+        def jobs() -> Iterator[Job]:
+            for key in benchmark.keys:
+                if key not in kept and key not in done:
+                    with suppress(PictureError):  # told when the column is measured
+                        yield Job(key, benchmark.load(key).noisy)
+
+        for _ in kept.make(jobs()):
+            pass
+
     def _measure(self, benchmark: Benchmark, method: Column, examples: Examples) -> None:
-        done = {row.key for row in self.rows if (row.case, row.method) == (benchmark.name, method.name)}
         waiting: dict[str, Pair] = {}
         clock = _Clock()
-        jobs = self._jobs(benchmark, done, waiting, clock)
+        jobs = self._jobs(benchmark, method, waiting, clock)
         for result in clock.timed(method.run(jobs, benchmark.sigma)):
             pair = waiting.pop(result.key)
             if result.error:
@@ -71,14 +101,18 @@ class Evaluation:
                 continue
             if self.on_output:
                 self.on_output(method.name, result)
-            self._record(self._row(benchmark, method, pair, result, clock.lap()))
+            row = self._row(benchmark, method, pair, result, clock.lap())
+            self._record(row)
             for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._journal.add(picture)
+            if self.plan.examples and (c := self._closeups.of(benchmark.name, pair, method.name, result, row.scores)):
+                self._journal.add(c)
 
-    def _jobs(self, benchmark: Benchmark, done: set[str], waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
+    def _jobs(self, benchmark: Benchmark, method: Column, waiting: dict[str, Pair], clock: _Clock) -> Iterator[Job]:
+        done, aims = self._rows(benchmark, method.name), self._rows(benchmark, method.against or "")
         for key in benchmark.keys:
-            if key in done:
+            if key in done or (method.against and key not in aims):
                 continue
             with clock.stopped():
                 try:
@@ -86,10 +120,15 @@ class Evaluation:
                 except PictureError as error:
                     self._problem(str(error))
                     continue
-            yield Job(key, pair.noisy)
+            if not method.against:
+                yield Job(key, pair.noisy)
+            elif (psnr := aims[key].scores["psnr"]) is not None:
+                yield TargetJob(key, pair.noisy, truth=pair.clean, psnr=psnr)
 
     def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
-        scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim)
+        kept = self.plan.reconstructions
+        r = kept[pair.key] if kept and self.plan.judge.needs_reconstruction and pair.key in kept else None
+        scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim, r)
         for reason in reasons:
             if self.plan.judge.asked:
                 self._problem(f"{benchmark.name} {pair.key}: {reason}")
@@ -97,7 +136,8 @@ class Evaluation:
                 self.plan.judge.notes.append(reason)
         evaluations = float(result.steps.mean()) if result.steps.size else 0.0
         height, width = result.pixels.shape[:2]
-        return Row(benchmark.name, method.name, pair.key, scores, height * width / 1e6, seconds, evaluations)
+        strength = result.strength if isinstance(result, RivalResult) else None
+        return Row(benchmark.name, method.name, pair.key, scores, height * width / 1e6, seconds, evaluations, strength)
 
     def _record(self, row: Row) -> None:
         self.rows.append(row)

@@ -35,7 +35,6 @@ _OF_THE_CAMERA = {
 _OF_THE_FRAME = {0xC61E, 0xC632, 0xC65C, 0xC74E, 0xC7B5}  # scales, antialiasing filter, corrections of the lens
 _OF_THE_OWNER = {0xC62F, 0xC68B, _PRIVATE}  # serial number, the raw's name, maker note
 _PEDESTAL = 128  # levels below black, for what is left of the noise there; LibRaw gets dark by as many
-_SIGNED_RATIONAL = 10
 _FULL = 65535
 
 
@@ -97,7 +96,7 @@ def _adobe_maker_note(data: bytes, note: Field, order: ifd.ByteOrder) -> bytes:
     return b"Adobe\0MakN" + struct.pack(">I", len(body)) + body
 
 
-def _rationals(order: ifd.ByteOrder, values: np.ndarray, kind: int = _SIGNED_RATIONAL) -> Field:
+def _rationals(order: ifd.ByteOrder, values: np.ndarray, kind: int = ifd.SIGNED_RATIONAL) -> Field:
     ratios = [Fraction(float(value)).limit_denominator(100000) for value in values]
     numbers = [part for ratio in ratios for part in (ratio.numerator, ratio.denominator)]
     unit = "I" if kind == ifd.RATIONAL else "i"
@@ -132,17 +131,10 @@ def encode(image: Image, options: WriteOptions) -> bytes:
     imwrite(
         file, samples, byteorder=order, photometric="minisblack" if image.grey else LINEAR_RAW,
         planarconfig=None if image.grey else "contig",
-        metadata=None, software=False, subfiletype=0, extratags=[_tag(*item, order) for item in fields.items()],
+        metadata=None, software=False, subfiletype=0,
+        extratags=[ifd.extra_tag(*item, order) for item in fields.items()],
     )  # fmt: skip
     return _completed(file.getvalue(), exif.children)
-
-
-def _tag(tag: int, entry: Field, order: ifd.ByteOrder) -> tuple[int, int, int, Any, bool]:
-    """As tifffile takes it; of packed rationals it would count the numerators and denominators."""
-    if entry.type not in (ifd.RATIONAL, _SIGNED_RATIONAL):
-        return tag, entry.type, entry.count, entry.data, True
-    kind = "I" if entry.type == ifd.RATIONAL else "i"
-    return tag, entry.type, entry.count, struct.unpack(f"{order}{2 * entry.count}{kind}", entry.data), True
 
 
 def _completed(data: bytes, children: dict[int, Directory]) -> bytes:

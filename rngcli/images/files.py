@@ -16,8 +16,10 @@ from rngcli.images import avif, dng, heic, ifd, jpeg, jxl, png, raw, tiff, webp
 from rngcli.images.chromaticity import icc_of_exif
 from rngcli.images.colour import from_stored
 from rngcli.images.fitting import as_held
-from rngcli.images.image import Format, Image, ReadOptions, WriteOptions
+from rngcli.images.image import Format, Image, ReadOptions, TooManyPixels, WriteOptions
 from rngcli.images.metadata import density
+from rngcli.images.tiff import PageForm
+from rngcli.images.tiff_pages import TiffPages
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef",
@@ -32,7 +34,7 @@ SUFFIX_OF_FORMAT: dict[Format, str] = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "avif": ".avif", "heic": ".heic", "jxl": ".jxl",
     "dng": ".dng",
 }  # fmt: skip
-READABLE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
+READABLE_SUFFIXES: frozenset[str] = frozenset(FORMAT_OF_SUFFIX) | RAW_SUFFIXES
 
 _DECODERS: dict[str, Callable[[bytes, ReadOptions], Image]] = {
     "jpeg": jpeg.decode, "png": png.decode, "tiff": tiff.decode, "webp": webp.decode, "avif": avif.decode,
@@ -91,10 +93,21 @@ def decode(data: bytes, options: ReadOptions | None = None) -> Image:
 
     Errors do not name the file: who calls knows it.
     """
-    options = options or ReadOptions()
     kind = sniff(data)
+    return _decoded(kind, lambda: _DECODERS[kind](data, options or ReadOptions()))
+
+
+def decode_page(pages: TiffPages, k: int, options: ReadOptions | None = None) -> Image:
+    """Page k, counted from 0, of a TIFF of several; PictureError, and no other, which names the page."""
     try:
-        return from_stored(_told_by_exif(_finite(_DECODERS[kind](data, options))))
+        return _decoded("tiff", lambda: pages.decode(k, options or ReadOptions()))
+    except PictureError as error:
+        raise PictureError(f"page {k + 1} of {len(pages)}: {error.cause}", error.remedy) from error
+
+
+def _decoded(kind: str, decoder: Callable[[], Image]) -> Image:
+    try:
+        return from_stored(_told_by_exif(_finite(decoder())))
     except RngError:
         raise
     except MemoryError:
@@ -125,8 +138,18 @@ def _told_by_exif(image: Image) -> Image:
 def encode(image: Image, format: Format, options: WriteOptions | None = None) -> bytes:
     """The bytes of a file of `format`, its metadata made true; PictureError where it cannot hold the picture."""
     options = options or WriteOptions()
+    return _encoded(format, lambda: _ENCODERS[format](as_held(image, format, options), options))
+
+
+def encode_page(image: Image, form: PageForm, options: WriteOptions | None = None) -> bytes:
+    """The same for a page of a TIFF of several: a TIFF of one page, for `PageAppender`."""
+    options = options or WriteOptions()
+    return _encoded("tiff", lambda: tiff.encode(as_held(image, "tiff", options), options, form))
+
+
+def _encoded(format: Format, encoder: Callable[[], bytes]) -> bytes:
     try:
-        return _ENCODERS[format](as_held(image, format, options), options)
+        return encoder()
     except RngError:
         raise
     except MemoryError:
@@ -161,6 +184,29 @@ def read(path: Path, options: ReadOptions | None = None) -> Image:
     return _named(decode(data, options), path.suffix)
 
 
+def read_pages(path: Path, options: ReadOptions | None = None) -> Iterator[Image]:
+    """The pictures in a file, one after the other: the pages of a TIFF, or the one that other files hold."""
+    try:
+        pages = TiffPages.of(path) if path.is_file() else None
+    except (OSError, ValueError):
+        pages = None  # reading says why
+    if not pages:
+        yield read(path, options)
+        return
+    with pages:
+        for k in range(len(pages)):
+            yield decode_page(pages, k, options)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of the picture in a file, as its header says, before anything is decoded; errors as `read`."""
+    try:
+        pixels = read(path, ReadOptions(max_pixels=0)).pixels
+    except TooManyPixels as told:
+        return told.height, told.width
+    return pixels.shape[0], pixels.shape[1]
+
+
 def _named(image: Image, suffix: str) -> Image:
     raw_format = image.format if image.format == "dng" else "tiff"
     expected = raw_format if suffix.lower() in RAW_SUFFIXES else FORMAT_OF_SUFFIX.get(suffix.lower(), image.format)
@@ -183,18 +229,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises PictureError where only this name is at fault, EnvironmentFault where the disk refuses.
     """
-    with _one_picture():
+    with one_picture():
         atomic.write_bytes(path, data)
 
 
 def write_new(path: Path, data: bytes) -> bool:
     """The same for a file that must not be there yet: False, and nothing is replaced, where something is."""
-    with _one_picture():
+    with one_picture():
         return atomic.write_new(path, data)
 
 
 @contextmanager
-def _one_picture() -> Iterator[None]:
+def one_picture() -> Iterator[None]:
     """PictureError where only one name, or its folder, is at fault."""
     try:
         yield

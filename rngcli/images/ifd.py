@@ -5,19 +5,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from rngcli.images.maker_note import MAKER_NOTE, relocated
 
 ByteOrder = Literal["<", ">"]
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD, LONG8, IFD8 = 1, 2, 3, 4, 5, 7, 13, 16, 18
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SIGNED_RATIONAL, IFD, LONG8, IFD8 = 1, 2, 3, 4, 5, 7, 10, 13, 16, 18
 EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 _POINTERS = (EXIF_POINTER, GPS_POINTER, INTEROP_POINTER)
 _UNIT = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 6: "b", 7: "B", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
 _UNIT |= {16: "Q", 17: "q", 18: "Q"}
-_PAIRS = (5, 10)
+_PAIRS = (RATIONAL, SIGNED_RATIONAL)
 _MAX_DEPTH = 3
+
+
+class Bytes(Protocol):
+    """What slices like bytes: a file in memory, or one on disk that is read as it is asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -73,19 +80,23 @@ def long_field(order: ByteOrder, *values: int) -> Field:
     return Field(LONG8, len(values), struct.pack(f"{order}{len(values)}Q", *values))
 
 
-def header(data: bytes) -> tuple[ByteOrder, bool, int] | None:
+def header(data: Bytes) -> tuple[ByteOrder, bool, int] | None:
     """Byte order, whether BigTIFF, and the offset of the first directory; None where `data` is no TIFF stream."""
     if len(data) < 8 or data[:2] not in (b"II", b"MM"):
         return None
     order: ByteOrder = "<" if data[:2] == b"II" else ">"
-    magic = struct.unpack_from(order + "H", data, 2)[0]
+    magic = _number(data, order + "H", 2)
     if magic == 43 and len(data) >= 16:
-        return order, True, struct.unpack_from(order + "Q", data, 8)[0]
+        return order, True, _number(data, order + "Q", 8)
     # 42 is TIFF; 'RO', 'RS' and 0x55 are Olympus and Panasonic raws, which keep the rest of the format.
-    return (order, False, struct.unpack_from(order + "I", data, 4)[0]) if magic in (42, 0x4F52, 0x5352, 0x55) else None
+    return (order, False, _number(data, order + "I", 4)) if magic in (42, 0x4F52, 0x5352, 0x55) else None
 
 
-def parse(data: bytes) -> Directory | None:
+def _number(data: Bytes, form: str, at: int) -> int:
+    return int(struct.unpack(form, data[at : at + struct.calcsize(form)])[0])
+
+
+def parse(data: Bytes) -> Directory | None:
     """The first directory of a TIFF stream with its EXIF, GPS and interoperability directories, if any.
 
     Damaged input is never an error: a tag whose values lie outside of `data` is left out, and so is a sub-directory
@@ -95,19 +106,19 @@ def parse(data: bytes) -> Directory | None:
     return parse_at(data, start[2]) if start else None
 
 
-def parse_at(data: bytes, offset: int) -> Directory | None:
+def parse_at(data: Bytes, offset: int) -> Directory | None:
     """The directory at `offset` of a TIFF stream, as `parse` gives it."""
     start = header(data)
     return _directory(data, start[0], start[1], offset, set(), 0) if start else None
 
 
-def _directory(data: bytes, order: ByteOrder, big: bool, offset: int, seen: set[int], depth: int) -> Directory | None:
+def _directory(data: Bytes, order: ByteOrder, big: bool, offset: int, seen: set[int], depth: int) -> Directory | None:
     count_format, entry_size, inline = ("Q", 20, 8) if big else ("H", 12, 4)
     first = offset + struct.calcsize("=" + count_format)
     if offset in seen or offset < 1 or first > len(data):
         return None
     seen.add(offset)
-    count = struct.unpack_from(order + count_format, data, offset)[0]
+    count = _number(data, order + count_format, offset)
     end = first + count * entry_size
     if count == 0 or count > 0xFFFF or end > len(data):
         return None
@@ -124,23 +135,25 @@ def _directory(data: bytes, order: ByteOrder, big: bool, offset: int, seen: set[
     return Directory(order, fields, children, following)
 
 
-def _entries(data: bytes, order: ByteOrder, places: range, inline: int) -> Iterator[tuple[int, Field]]:
+def _entries(data: Bytes, order: ByteOrder, places: range, inline: int) -> Iterator[tuple[int, Field]]:
+    word = order + ("Q" if inline == 8 else "I")
     budget = 2 * len(data)  # honest tags share no bytes; crafted ones could all name the whole file
     for place in places:
-        tag, kind = struct.unpack_from(order + "HH", data, place)
-        count = struct.unpack_from(order + ("Q" if inline == 8 else "I"), data, place + 4)[0]
+        tag, kind = struct.unpack(order + "HH", data[place : place + 4])
+        count = _number(data, word, place + 4)
         if kind not in _UNIT:
             continue
-        size = count * _size(kind)
+        size = count * size_of(kind)
         at = place + 4 + inline
         if size > inline:
-            at = struct.unpack_from(order + ("Q" if inline == 8 else "I"), data, at)[0]
+            at = _number(data, word, at)
         if 0 < size <= budget and at + size <= len(data):
             budget -= size
             yield tag, Field(kind, count, data[at : at + size], at)
 
 
-def _size(kind: int) -> int:
+def size_of(kind: int) -> int:
+    """Bytes of one value of a TIFF type."""
     return struct.calcsize("=" + _UNIT[kind]) * (2 if kind in _PAIRS else 1)
 
 
@@ -159,6 +172,13 @@ def reordered(entry: Field, source: ByteOrder, target: ByteOrder) -> Field:
         return entry
     swapped = b"".join(entry.data[at : at + width][::-1] for at in range(0, len(entry.data), width))
     return replace(entry, data=swapped)
+
+
+def extra_tag(tag: int, entry: Field, order: ByteOrder) -> tuple[int, int, int, Any, bool]:
+    """A tag as tifffile takes it; of packed rationals it would count the numerators and denominators."""
+    if entry.type not in _PAIRS:
+        return tag, entry.type, entry.count, entry.data, True
+    return tag, entry.type, entry.count, struct.unpack(f"{order}{2 * entry.count}{_UNIT[entry.type]}", entry.data), True
 
 
 def serialise(tree: Directory, base: int, order: ByteOrder, big: bool = False) -> bytes:

@@ -99,13 +99,21 @@ class Image:
         return replace(self, notes=(*self.notes, note))
 
 
+class TooManyPixels(PictureError):
+    """The size that a header says, and that is beyond what may be decoded."""
+
+    def __init__(self, width: int, height: int, most: int) -> None:
+        size = f"{width}×{height} pixels, more than the limit of {most / 1e6:g} million"
+        super().__init__(size, "raise it with --max-pixels if the picture is meant")
+        self.width, self.height = width, height
+
+
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture by the size in its header."""
     if width < 1 or height < 1:
         raise PictureError(f"its header says {width}×{height} pixels", "the file is damaged")
     if width * height > max_pixels:
-        size = f"{width}×{height} pixels, more than the limit of {max_pixels / 1e6:g} million"
-        raise PictureError(size, "raise it with --max-pixels if the picture is meant")
+        raise TooManyPixels(width, height, max_pixels)
 
 
 def from_samples(samples: np.ndarray, bits: int = 0) -> np.ndarray:

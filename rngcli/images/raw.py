@@ -16,7 +16,7 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images import ifd, jpeg
 from rngcli.images.dng import LINEAR_RAW, MAKER_NOTE, NOTE_SAFETY, VERSION, camera_tags, note_may_move, shading
-from rngcli.images.ifd import Directory, Field
+from rngcli.images.ifd import Bytes, Directory, Field
 from rngcli.images.image import Image, ReadOptions, check_size, from_samples
 from rngcli.images.metadata import ORIENTATION, Metadata, split_resources
 from rngcli.images.profiles import GREY_PROFILES, PROFILES
@@ -42,9 +42,9 @@ _REMEDY_DNG = "develop it with a raw converter and give rng the TIFF"
 _BLACK, _BLACK_LIGHT = 1884, 0.0022  # 16-bit levels of sRGB's curve, and the same in light
 
 
-def is_raw(data: bytes) -> bool:
+def is_raw(data: Bytes) -> bool:
     """Whether a file is a camera raw, by its content; a finished TIFF may carry the tags of the DNG it was made of."""
-    if data.startswith(_MAGICS) or data[6:14] == _CIFF or data[4:11] == b"ftypcrx":
+    if data[:16].startswith(_MAGICS) or data[6:14] == _CIFF or data[4:11] == b"ftypcrx":
         return True
     page = ifd.parse(data)
     if page is None:
@@ -56,7 +56,7 @@ def is_raw(data: bytes) -> bool:
     return sensor or thumbnail_first or unfinished or data[8:10] == b"CR"
 
 
-def _pages(data: bytes, page: Directory) -> list[Directory]:
+def _pages(data: Bytes, page: Directory) -> list[Directory]:
     return [page, *filter(None, (ifd.parse_at(data, int(at)) for at in page.numbers(_SUB_DIRECTORIES)[:16]))]
 
 

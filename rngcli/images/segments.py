@@ -20,6 +20,8 @@ from rngcli.images import jpeg_segments, jxl
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+    from rngcli.images.ifd import Bytes
+
 JPEG = 7
 _READ = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000, 50001, 50002, 52546}
 _NAMES = {2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 6: "old JPEG", 34712: "JPEG 2000", 34887: "LERC"}
@@ -40,7 +42,7 @@ def check_packing(page: TiffPage) -> None:
         raise PictureError(f"a TIFF with the unknown predictor {page.predictor}", "save it without compression")
 
 
-def unpacked(data: bytes, page: TiffPage) -> np.ndarray:
+def unpacked(data: Bytes, page: TiffPage) -> np.ndarray:
     """All samples of a page of a TIFF file, (H, W, C), as stored, in the machine's byte order."""
     page.rowsperstrip = page.rowsperstrip or (0 if page.is_tiled else page.imagelength)
     if page.tags.get(325 if page.is_tiled else 279) is None:
@@ -59,7 +61,7 @@ def _gaps(offsets: tuple[int, ...], end: int) -> tuple[int, ...]:
     return tuple(min((after for after in (*offsets, end) if after > at), default=at) - at for at in offsets)
 
 
-def _check(data: bytes, page: TiffPage) -> None:
+def _check(data: Bytes, page: TiffPage) -> None:
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     if height < 1 or width < 1 or height * width > 2 * page.imagelength * page.imagewidth + _LARGEST_EMPTY:
         raise PictureError(f"a TIFF in tiles of {width}×{height} pixels", _DAMAGED)
@@ -71,7 +73,8 @@ def _check(data: bytes, page: TiffPage) -> None:
     for at, size in zip(offsets, sizes, strict=True):
         if at + size > len(data):
             raise PictureError("a TIFF whose strips end too early", "the file is truncated or damaged")
-        claimed = _SIZE_OF.get(page.compression, lambda _: (0, 0))(data[at : at + size])
+        size_of = _SIZE_OF.get(page.compression)
+        claimed = size_of(data[at : at + size]) if size_of else (0, 0)
         if claimed[0] > width or claimed[1] > height:
             raise PictureError(f"a TIFF with a strip of {claimed[0]}×{claimed[1]} pixels", _DAMAGED)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from rngcli.errors import PictureError
 from rngcli.images import ifd, segments
 from rngcli.images.chromaticity import icc_of_tiff
-from rngcli.images.ifd import Directory
+from rngcli.images.ifd import ByteOrder, Bytes, Directory
 from rngcli.images.image import (
     Depth,
     Encoding,
@@ -43,9 +43,10 @@ _LAYOUT |= {0x153, 0x154, 0x155, 0x15B, 0x211, 0x212, 0x213, 0x214}
 _NOT_EXIF = _LAYOUT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS}
 _LEFT_OUT = {_LAYERS: "Photoshop's layers", 0x14A: "its sub-pictures"}
 _WRITTEN_BY_TIFFFILE = {X_DENSITY, Y_DENSITY, DENSITY_UNIT}
-_CLASSIC_LIMIT = 2**32 - 2**25  # bytes of samples above which a file must be a BigTIFF
+CLASSIC_LIMIT = 2**32 - 2**25  # bytes of samples above which a file must be a BigTIFF
 _STRIP_SIZE = 2**20  # bytes, before packing
 _MOST_CHANNELS = 8
+_MOST_PAGES = 2**16
 _INVERTED, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6  # photometric interpretations
 
 
@@ -53,16 +54,36 @@ def decode(data: bytes, options: ReadOptions) -> Image:
     """A TIFF file of one picture as stored."""
     from tifffile import TiffFile
 
-    tags = ifd.parse(data)
-    if tags is None or _WIDTH not in tags.fields:
-        raise PictureError("a TIFF without a picture in it", "the file is damaged")
-    thumbnails = _thumbnail_pages(data, tags)
+    pages, thumbnails = pages_of(data)
+    if len(pages) > 1:
+        raise PictureError("a TIFF of several pages", "split it into single pictures first")
     with TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        check_size(page.imagewidth, page.imagelength, options.max_pixels)
-        segments.check_packing(page)
-        _check_kind(page)
-        image = _image(segments.unpacked(data, page), page, tags)
+        return decode_page(data, file.pages.first, pages[0][1], options, thumbnails)
+
+
+def pages_of(data: Bytes) -> tuple[list[tuple[int, Directory]], bool]:
+    """The pages of a TIFF, each with its number in the file, and whether smaller versions lie among them, left out."""
+    first = ifd.parse(data)
+    if first is None or _WIDTH not in first.fields:
+        raise PictureError("a TIFF without a picture in it", "the file is damaged")
+    pages, number, seen, page = [(0, first)], 0, set[int](), first
+    while page.next and page.next not in seen and len(seen) < _MOST_PAGES:
+        seen.add(page.next)
+        following = ifd.parse_at(data, page.next)
+        if following is None:
+            break
+        page, number = following, number + 1
+        if not page.number(_KIND) & 1 and page.number(_OLD_KIND) != 2:
+            pages.append((number, page))
+    return pages, len(pages) <= number
+
+
+def decode_page(data: Bytes, page: TiffPage, tags: Directory, options: ReadOptions, thumbnails: bool = False) -> Image:
+    """A page of a TIFF file as stored; `thumbnails` were found beside it."""
+    check_size(page.imagewidth, page.imagelength, options.max_pixels)
+    segments.check_packing(page)
+    _check_kind(page)
+    image = _image(segments.unpacked(data, page), page, tags)
     lost = [name for tag, name in _LEFT_OUT.items() if tag in tags.fields]
     lost += ["the smaller versions on its further pages"] if thumbnails else []
     if lost:
@@ -71,21 +92,6 @@ def decode(data: bytes, options: ReadOptions) -> Image:
         return image.noted("a palette picture: written as RGB")
     bits = page.bitspersample
     return image if bits in (8, 16, 32) else image.noted(f"a TIFF of {bits} bit: written with {image.depth}")
-
-
-def _thumbnail_pages(data: bytes, page: Directory) -> int:
-    """How many further pages there are, all of them smaller versions of the first; other pages are refused."""
-    seen: set[int] = set()
-    offset = page.next
-    while offset and offset not in seen:
-        seen.add(offset)
-        following = ifd.parse_at(data, offset)
-        if following is None:
-            break
-        if not following.number(_KIND) & 1 and following.number(_OLD_KIND) != 2:
-            raise PictureError("a TIFF of several pages", "split it into single pictures first")
-        offset = following.next
-    return len(seen)
 
 
 def _check_kind(page: TiffPage) -> None:
@@ -164,8 +170,20 @@ def _metadata(page: Directory, grey: bool) -> Metadata:
     return Metadata(exif, block(_XMP), block(_IPTC) or iptc, photoshop, icc, dpi=known, aspect=aspect)
 
 
-def encode(image: Image, options: WriteOptions) -> bytes:
-    """A TIFF file of the depth of the picture, deflated unless its source was not; a BigTIFF above 4 GiB."""
+@dataclass(frozen=True)
+class PageForm:
+    """What all pages of a file have in common, and `kind`, what a page says of itself (NewSubfileType)."""
+
+    order: ByteOrder
+    big: bool
+    kind: int = 0
+
+
+def encode(image: Image, options: WriteOptions, form: PageForm | None = None) -> bytes:
+    """A TIFF file of the depth of the picture, deflated unless its source was not; a BigTIFF above 4 GiB.
+
+    `form`: that of the file whose page it will be.
+    """
     from tifffile import TiffWriter
 
     depth: Depth = image.depth if image.depth in (8, 32) else 16
@@ -177,8 +195,9 @@ def encode(image: Image, options: WriteOptions) -> bytes:
         samples = np.dstack([samples, *(alpha_samples(plane, depth) for plane in np.moveaxis(image.extras, 2, 0))])
         kinds += (0,) * image.extras.shape[2]
     source = ifd.parse(image.metadata.exif) or Directory()
+    form = form or PageForm(source.order, samples.nbytes > CLASSIC_LIMIT)
     file, packed = io.BytesIO(), not image.encoding.uncompressed
-    with TiffWriter(file, bigtiff=samples.nbytes > _CLASSIC_LIMIT, byteorder=source.order) as writer:
+    with TiffWriter(file, bigtiff=form.big, byteorder=form.order) as writer:
         writer.write(
             samples,
             photometric="minisblack" if image.grey else "rgb",
@@ -190,17 +209,18 @@ def encode(image: Image, options: WriteOptions) -> bytes:
             maxworkers=1,
             metadata=None,
             software=False,
-            subfiletype=0,
-            extratags=_tags(image.metadata, source),
+            subfiletype=form.kind,
+            extratags=_tags(image.metadata, source, form.order),
             **_density(image.metadata),
         )
     return ifd.with_children(file.getvalue(), source.children)
 
 
-def _tags(metadata: Metadata, source: Directory) -> list[tuple[int | str, int, int, bytes, bool]]:
+def _tags(metadata: Metadata, source: Directory, order: ByteOrder) -> list[tuple[int | str, int, int, bytes, bool]]:
     """The tags that tifffile takes as they are: number or name, TIFF type, count, value, in the first page only."""
     fields = {tag: entry for tag, entry in source.fields.items() if tag not in _NOT_EXIF | _WRITTEN_BY_TIFFFILE}
-    tags: list[Any] = [(tag, entry.type, entry.count, entry.data, True) for tag, entry in fields.items()]
+    in_order = {tag: ifd.reordered(entry, source.order, order) for tag, entry in fields.items()}
+    tags: list[Any] = [ifd.extra_tag(tag, entry, order) for tag, entry in in_order.items()]
     # IPTC has a tag of its own here, and a second copy among the resources would be one too many.
     blocks = {_XMP: (ifd.BYTE, metadata.xmp), _IPTC: (ifd.UNDEFINED, metadata.iptc)}
     blocks |= {_PHOTOSHOP: (ifd.BYTE, metadata.photoshop), _ICC: (ifd.UNDEFINED, metadata.icc)}

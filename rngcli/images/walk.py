@@ -13,7 +13,7 @@ from pathlib import Path
 from rngcli.errors import NoInputError, PictureError
 from rngcli.images.files import READABLE_SUFFIXES
 
-MANIFEST = Path(".rng", "manifest.jsonl")  # below a folder that rng has written into: its files, a "target" a line
+_KEPT, _MANIFEST, _LINES = ".rng", "manifest", ".jsonl"  # OUT/.rng/manifest….jsonl: what rng has written, a line each
 OTHER_SUFFIXES = frozenset({
     ".ai", ".apng", ".bmp", ".cin", ".dds", ".dpx", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".hif", ".ico",
     ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".qoi",
@@ -88,12 +88,26 @@ def pictures_below(folder: Path) -> list[Path]:
     return found.pictures
 
 
+def manifests_of(folder: Path) -> list[Path]:
+    """The files, one a writer, that say what rng has written below `folder`, a "target" a line; may raise OSError."""
+    try:
+        names = os.listdir(folder / _KEPT)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / _KEPT / name for name in sorted(names) if name.startswith(_MANIFEST) and name.endswith(_LINES)]
+
+
+def manifest_of(folder: Path, writer: str) -> Path:
+    """Where a writer of that name keeps its own."""
+    return folder / _KEPT / f"{_MANIFEST}-{writer}{_LINES}"
+
+
 def written_by_rng(folder: Path) -> set[str]:
-    """The files that the manifest of `folder` knows, as absolute paths without links; none where there is none."""
+    """The files that the manifests of `folder` know, as absolute paths without links; none where there are none."""
     found: set[str] = set()
     with suppress(OSError):
-        lines = (folder / MANIFEST).read_bytes().split(b"\n")
-        place = os.path.realpath(folder)
+        lines = [line for path in manifests_of(folder) for line in path.read_bytes().split(b"\n")]
+        place = os.path.realpath(folder) if lines else ""
         for line in lines:
             with suppress(ValueError, KeyError, TypeError):
                 found.add(os.path.normpath(os.path.join(place, json.loads(line)["target"])))

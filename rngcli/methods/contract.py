@@ -56,6 +56,7 @@ class Request:
     detail: float = 1.0  # the share of what is generated that is added, in [0, 1]
     seed: int = 0
     budget: int | None = None  # the number of one of the model's budgets, for every tile
+    noise_scale: float = 1.0  # how many times as strong as it looks the noise is to be taken for
     sigma: float | None = None  # σ_n of every picture on the [0, 1] scale; None: each picture's own, estimated
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..device import replica
 from ..diffusion.operators import Identity, Operator, Seen
@@ -18,7 +19,7 @@ from ..models.bundle import RNG_ROLES, Bundle, MethodSpec, kind_of, networks_has
 from ..nets.bands import BandController
 from ..nets.controller import Controller
 from ..nets.folding import folded
-from ..nets.fusion import FusionNet
+from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
@@ -101,6 +102,26 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return free
 
 
+LEAST_OWN = 0.25  # own noise that is weaker than this [σ_d] is not raised to unit variance: it is a clean picture's
+
+
+def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -> Tensor:
+    """What a tile's walk begins with, (N, 3, H, W): `fresh` noise, or the picture's own, x − r(x), at unit variance.
+
+    Its own noise lies over the picture as grain does, and holds what the reconstruction lost of the truth beside it
+    (x − r = d + n); and two tiles cannot disagree about it.
+    """
+    if process.begins == "fresh":
+        return fresh
+    removed = noisy - r
+    return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
+
+
+def local_mean(x: Tensor, radius: int) -> Tensor:
+    """The mean of each channel in a square of 2 radius + 1 px around each pixel, (N, C, H, W) -> the same shape."""
+    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+
+
 def weights_hash(bundle: Bundle) -> str:
     """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
     parts = rng_of(bundle)
@@ -110,7 +131,7 @@ def weights_hash(bundle: Bundle) -> str:
 class RnG:
     """The method on a device: networks in `dtype`, but for the controller."""
 
-    understands = frozenset({"max_steps", "steps", "detail", "seed", "budget"})
+    understands = frozenset({"max_steps", "steps", "detail", "seed", "budget", "noise_scale"})
 
     def __init__(self, parts: RnGParts, device: torch.device, dtype: torch.dtype) -> None:
         if parts.controller and (most := parts.controller.spec.budgets) != (count := len(parts.budgets)):
@@ -149,10 +170,19 @@ class RnG:
             raise ModelError("this model has no step controller yet", "give --steps N, or `rng train controller`")
 
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
-        r = self.nafnet(seen.pixels)
+        r = self._reconstruct(seen.pixels, request.noise_scale)
         budgets = self._budgets(self.frame.middle(seen.pixels), self.frame.middle(r), request)
         plans = [budget.plan(self.process.spec.last, request.max_steps) for budget in budgets]
         return {"x": seen.pixels, "r": r}, plans
+
+    def _reconstruct(self, noisy: Tensor, noise_scale: float) -> Tensor:
+        """r(x), taking the noise for `noise_scale` times as strong as it looks: contrast around each place's mean is
+        raised by that before the network and lowered after it, so that it removes what it removes of stronger noise.
+        """
+        if noise_scale == 1:
+            return self.nafnet(noisy)
+        mean = local_mean(noisy, self.frame.context)
+        return mean + (self.nafnet(mean + noise_scale * (noisy - mean)) - mean) / noise_scale
 
     def _budgets(self, noisy: Tensor, r: Tensor, request: Request) -> list[Budget]:
         if not request.generates:
@@ -166,7 +196,7 @@ class RnG:
         return [self.budgets[i] for i in chosen.tolist()]  # the one wait for the device
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
-        return self.process.begin(level, noise)
+        return self.process.begin(level, first_noise(self.process.spec, noise, held["x"], held["r"]))
 
     def step(self, held: Held, step: Step) -> Tensor:
         assert self.generator is not None

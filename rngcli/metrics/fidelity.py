@@ -1,4 +1,4 @@
-"""Faithfulness to a reference: PSNR and the two SSIMs that the denoising literature reports."""
+"""Faithfulness to a reference: PSNR, the two SSIMs of the denoising literature, and how true highlights stay."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ def ssim(image: Tensor, truth: Tensor, data_range: float, variant: SsimVariant =
     means, cross = mu_x.square() + mu_y.square(), mu_x * mu_y
     similarity = (2 * cross + c1) * (2 * (product - cross) + c2) / ((means + c1) * (power - means + c2))
     return similarity.mean(dim=(1, 2, 3))
+
+
+def brightest_error(image: Tensor, truth: Tensor, data_range: float, share: float = 0.01) -> Tensor:
+    """Mean signed error of the truth's brightest pixels on the 0-255 scale, (N, C, H, W) ×2 -> (N,) float64.
+
+    The brightest `share` by the mean of the channels, and all that are as bright as the darkest of these: a picture may
+    have more white than that. Networks that learned from clipped noise make highlights too dark.
+    """
+    image, truth = _paired(image, truth)
+    light = truth.mean(dim=1).flatten(1)
+    count = max(round(share * light.shape[1]), 1)
+    brightest = light >= light.topk(count, dim=1).values[:, -1:]
+    error = (image - truth).mean(dim=1).flatten(1) * (255 / data_range)
+    return (error * brightest).sum(dim=1) / brightest.sum(dim=1)
 
 
 def _paired(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from ..errors import ModelError
 from .nafnet import ChannelNorm, check_shape, simple_gate, upsample
 
-_CONDITIONS = {"noisy": 3, "reconstruction": 3, "both": 6}  # what the generator may see beside d_t, and its channels
+# What the network may see beside d_t, and its channels.
+_CONDITIONS = {"noisy": 3, "reconstruction": 3, "both": 6, "nothing": 0}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class UNetSpec:
     middle: int = 2
     decoder: tuple[int, ...] = (1, 1, 1)
     patch: int = 2
-    condition: str = "both"  # "noisy": x (the paper); "reconstruction": r(x); "both": x and r(x)
+    condition: str = "both"  # "noisy": x (the paper); "reconstruction": r(x); "both": x and r(x); "nothing"
     embedding: int = 128
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Level(nn.ModuleList):
 class UNet(nn.Module):
     """(d_t, condition, γ) -> prediction.
 
-    d_t (N, 3, H, W), unit variance by construction; condition (N, 3 or 6, H, W) in [0, 1]; γ (N,) in (0, 1).
+    d_t (N, 3, H, W), unit variance by construction; condition (N, 3, 6 or 0, H, W) in [0, 1]; γ (N,) in (0, 1).
     H and W must be multiples of `spec.multiple`. What is predicted (ε, v) is the process's choice.
     """
 
@@ -138,9 +139,9 @@ class UNet(nn.Module):
         return Level(ConditionalNAFBlock(channels, self.spec.embedding) for _ in range(blocks))
 
     def condition(self, noisy: Tensor, reconstruction: Tensor) -> Tensor:
-        """What the network sees beside d_t, by its spec: x, r(x) or both; (N, 3 or 6, H, W)."""
+        """What the network sees beside d_t, by its spec: x, r(x), both or nothing; (N, 3, 6 or 0, H, W)."""
         parts = {"noisy": [noisy], "reconstruction": [reconstruction], "both": [noisy, reconstruction]}
-        return torch.cat(parts[self.spec.condition], dim=1)
+        return torch.cat(parts.get(self.spec.condition, [noisy[:, :0]]), dim=1)
 
     def forward(self, d_t: Tensor, condition: Tensor, gamma: Tensor) -> Tensor:
         level = self.level(gamma)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..device import channels_last, find_precision, replica
 from ..diffusion.residual import ResidualDiffusion, sample
 from ..errors import ModelError
-from ..methods.rng import rng_of
+from ..methods.rng import first_noise, rng_of
 from ..models.bundle import Bundle
 
 
@@ -60,4 +60,7 @@ def residual(
     def draw() -> Tensor:
         return channels_last(torch.randn(r.shape, generator=rng, device=r.device))
 
-    return process.spec.sigma_d * sample(process, predict, plan, draw)
+    def first(fresh: Tensor) -> Tensor:
+        return first_noise(process.spec, fresh, noisy, r)
+
+    return process.spec.sigma_d * sample(process, predict, plan, draw, first)

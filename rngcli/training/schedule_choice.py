@@ -50,7 +50,9 @@ class ScheduleChoice:
 
     def gain(self, bundle: Bundle) -> Bundle:
         """The gain that is best for what the controller chooses."""
-        found = gains_of_choices(Sampler(bundle, self.batches.device), bundle, self.lpips, self._pairs(12))
+        pairs = self._pairs(12)
+        told = self.listener.track(pairs, "trying gains as the controller chooses, for", len(pairs), "kinds of noise")
+        found = gains_of_choices(Sampler(bundle, self.batches.device), bundle, self.lpips, told)
         for gain, (ratio, dpsnr) in found.items():
             self.listener.say(f"with the controller, gain {gain:g}: LPIPS ×{ratio:.3f}, PSNR {dpsnr:+.2f} dB")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from ...errors import UsageError
 from ...images import write_bytes
 from .page import html
-from .record import Case, Estimate, Metric, Picture, Report, Row, Summary, bootstrap, summarise
+from .record import Case, Closeup, Estimate, Metric, Picture, Report, Row, Summary, bootstrap, summarise
 from .tables import as_csv, as_json, as_markdown, read, terminal
 
 FORMS: dict[str, Callable[[Report], str]] = {".json": as_json, ".csv": as_csv, ".md": as_markdown, ".html": html}
 
 __all__ = [
-    "FORMS", "Case", "Estimate", "Metric", "Picture", "Report", "Row", "Summary", "bootstrap", "form_of", "read",
-    "summarise", "terminal", "write",
+    "FORMS", "Case", "Closeup", "Estimate", "Metric", "Picture", "Report", "Row", "Summary", "bootstrap", "form_of",
+    "read", "summarise", "terminal", "write",
 ]  # fmt: skip
 
 

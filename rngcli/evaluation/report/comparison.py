@@ -9,8 +9,8 @@ from rich.table import Table
 
 from ...errors import UsageError
 from ..paired import PairedDifference
+from .figures import shown
 from .record import Metric, Report, Row
-from .tables import shown
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ def terminal(differences: Sequence[ScoreDifference], names: tuple[str, str]) -> 
 
 
 def _better(difference: ScoreDifference, names: tuple[str, str]) -> str:
+    if difference.metric.better in ("one", "zero"):
+        return "see the reports"  # a difference does not say which of the two is nearer
     if not difference.estimate.decided():
         return "undecided"
     return names[1] if (difference.estimate.mean > 0) == (difference.metric.better == "high") else names[0]

@@ -1,24 +1,22 @@
-"""The report as one HTML file that needs nothing else: tables, scatter, pictures to slide over, step maps."""
+"""The report as one HTML file that needs nothing else: tables, plots, pictures to slide over, the worst at 100 %."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from html import escape
-from importlib.resources import files
 
-from .record import Report
+from ...pages.document import document
+from .record import Report, bracket, summarise
+from .rivalry import told
 from .tables import as_dict
 
 
 def html(report: Report) -> str:
-    """A page that draws itself from its data; opens from disk, light and dark."""
-    data = {**as_dict(report), "pictures": [asdict(picture) for picture in report.pictures]}
-    # A "</script>" in a file name would end the element that holds the data.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    page, style, script = (
-        files(__package__).joinpath(f"page.{suffix}").read_text() for suffix in ("html", "css", "js")
-    )
-    for mark, value in (("STYLE", style), ("SCRIPT", script), ("TITLE", escape(report.title)), ("DATA", text)):
-        page = page.replace(f"<!--{mark}-->", value, 1)
-    return page
+    """A page that draws itself from its data; opens from disk, light and dark, wide and narrow."""
+    data = {
+        **as_dict(report),
+        "told": {case.name: told(report, case.name) for case in report.cases},
+        "bracket": bracket(summarise(report)),
+        "pictures": [asdict(picture) for picture in report.pictures],
+        "closeups": [asdict(closeup) for closeup in report.closeups],
+    }
+    return document(__package__ or "", "page", report.title, data)

@@ -16,20 +16,11 @@ from rich.text import Text
 from ...batch.report import json_number
 from ...errors import NoInputError
 from ..paired import PairedDifference
-from .record import Case, Estimate, Metric, Report, Summary, best, row_as_dict, row_from, summarise
+from .figures import shown
+from .record import Case, Estimate, Metric, Report, Summary, best, bracket, row_as_dict, row_from, summarise
+from .rivalry import rivalries, told
 
 FORMAT = "rng-report-1"
-
-
-def shown(estimate: Estimate | PairedDifference | None, metric: Metric, plus: str = "") -> str:
-    """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
-    if estimate is None:
-        return "n/a"
-    infinite = getattr(estimate, "infinite", 0)
-    if infinite == estimate.count:
-        return "∞"
-    mean, low, high = (f"{v:{plus}.{metric.digits}f}" for v in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]" + f" + {infinite} ∞" * (infinite > 0)
 
 
 def terminal(report: Report) -> Group:
@@ -38,22 +29,23 @@ def terminal(report: Report) -> Group:
     parts: list[Table | Text] = []
     for case in report.cases:
         here = [s for s in summaries if s.case == case.name]
-        parts += [_rich_table(case, here, report.metrics), Text(case.protocol, style="dim")]
+        parts += [_rich_table(case, here, report.metrics), *map(Text, told(report, case.name))]
+        parts.append(Text(case.protocol, style="dim"))
     facts = " · ".join(f"{name} {value}" for name, value in report.provenance.items())
     parts += [Text(note, style="yellow") for note in report.notes]
-    return Group(*parts, Text("[…] 95 % bootstrap interval of the mean", style="dim"), Text(facts, style="dim"))
+    return Group(*parts, Text(f"[…] {bracket(summaries)}", style="dim"), Text(facts, style="dim"))
 
 
 def _rich_table(case: Case, summaries: Sequence[Summary], metrics: Sequence[Metric]) -> Table:
     table = Table(title=f"{case.name} · {case.pictures} pictures", title_justify="left", title_style="bold")
     table.add_column("method", no_wrap=True)
     for metric in metrics:
-        table.add_column(f"{metric.label} {'↑' if metric.better == 'high' else '↓'}", justify="right")
+        table.add_column(metric.heading, justify="right")
     table.add_column("steps/tile", justify="right")
     table.add_column("s/MP", justify="right")
     for summary in summaries:
         cells = [Text(text, style="bold" if top else "") for text, top in _cells(summary, summaries, metrics)]
-        table.add_row(summary.method, *cells, f"{summary.evaluations:.1f}", f"{summary.seconds_per_megapixel:.2f}")
+        table.add_row(summary.label, *cells, f"{summary.evaluations:.1f}", f"{summary.seconds_per_megapixel:.2f}")
     return table
 
 
@@ -73,14 +65,15 @@ def as_markdown(report: Report) -> str:
     summaries = summarise(report)
     for case in report.cases:
         here = [s for s in summaries if s.case == case.name]
-        heads = [f"{m.label} {'↑' if m.better == 'high' else '↓'}" for m in report.metrics]
+        heads = [metric.heading for metric in report.metrics]
         lines += [f"## {case.name}, {case.pictures} pictures", "", _row("method", *heads, "steps/tile", "s/MP")]
         lines.append(_row("---", *["---:"] * (len(heads) + 2)))
         for s in here:
             cells = [f"**{text}**" if top else text for text, top in _cells(s, here, report.metrics)]
-            lines.append(_row(s.method, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
-        lines += ["", f"Protocol: {case.protocol}.", ""]
-    lines += ["[…] is the 95 % bootstrap interval of the mean.", ""]
+            lines.append(_row(s.label, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
+        lines += ["", *(f"- at equal PSNR, {line}" for line in told(report, case.name)), ""]
+        lines += [f"Protocol: {case.protocol}.", ""]
+    lines += [f"[…] {bracket(summaries)}.", ""]
     lines += [f"- {metric.label}: {metric.protocol}" for metric in report.metrics]
     lines += [f"- {name}: {value}" for name, value in report.provenance.items()]
     for heading, texts in (("Notes", report.notes), ("Problems", report.problems)):
@@ -97,25 +90,31 @@ def as_csv(report: Report) -> str:
     sink = io.StringIO()
     keys = [metric.key for metric in report.metrics]
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["case", "method", "picture", *keys, "evaluations", "seconds", "megapixels"])
+    writer.writerow(["case", "method", "picture", *keys, "evaluations", "seconds", "megapixels", "strength"])
     for row in report.rows:
         scores = [row.scores.get(key) for key in keys]
-        writer.writerow([row.case, row.method, row.key, *scores, row.evaluations, row.seconds, row.megapixels])
+        spent = row.evaluations, row.seconds, row.megapixels, row.strength
+        writer.writerow([row.case, row.method, row.key, *scores, *spent])
     return sink.getvalue()
 
 
 def as_dict(report: Report) -> dict:
-    """The report without its pictures, and with its summary, for JSON."""
-    whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k != "pictures"}}
+    """The report without pictures, and with its summary, for JSON."""
+    whole = {"format": FORMAT, **{k: v for k, v in vars(report).items() if k not in ("pictures", "closeups")}}
     for key in ("cases", "metrics"):
         whole[key] = [asdict(item) for item in whole[key]]
     whole["rows"] = [row_as_dict(row) for row in report.rows]
+    whole["rivals"] = [asdict(one) | {"difference": _finite(one.difference)} for one in rivalries(report)]
     summary = [asdict(s) | {"scores": {k: _estimate(e) for k, e in s.scores.items()}} for s in summarise(report)]
     return {**whole, "provenance": dict(report.provenance), "summary": summary}
 
 
 def _estimate(estimate: Estimate | None) -> dict | None:
-    return {name: json_number(value) for name, value in asdict(estimate).items()} if estimate else None
+    return _finite(estimate) | {"interval": estimate.is_interval} if estimate else None
+
+
+def _finite(estimate: Estimate | PairedDifference) -> dict:
+    return {name: json_number(value) for name, value in asdict(estimate).items()}
 
 
 def as_json(report: Report) -> str:

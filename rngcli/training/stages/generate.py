@@ -13,6 +13,7 @@ from ...data.crops import Batches
 from ...device import channels_last, find_precision, placed, replica
 from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d
 from ...diffusion.schedule import Budget, ScheduleSpec
+from ...methods.rng import first_noise
 from ...metrics.detail_ratio import spread, spread_by_texture
 from ...metrics.fidelity import psnr
 from ...nets.fusion import FusionNet
@@ -35,6 +36,13 @@ MOST_WEIGHT = 10.0
 # The share of crops that LPIPS is learned on as a budget begins, where d_t is noise alone, without the residual. There
 # the level says nothing about the residual; so it says how much LPIPS counts beside the error: more, the noisier.
 BEGINNINGS = 0.75
+# The share of crops that go on from the network's own first answer, as the second and later evaluations of a budget do:
+# what they learn is what that answer still lacks. Without it, further evaluations change little (they were trained on
+# states that hold the true residual, which sampling never meets).
+AGAIN = 0.5
+LATER = (0.2, 1.0)  # the levels they go on at: σ in shares of that of the first
+MANY_STEPS = ("25_8bit", "50_8bit")  # held-out noise that is scored with four evaluations as well …
+LAST = 0.2  # … down to this σ
 # Beside LPIPS, the squared error counts as a share of what is missing, so that detail costs as many decibels at strong
 # noise as at weak; where less than this is missing [σ_d²], as a share of this.
 LEAST_MISSING = 0.1
@@ -95,25 +103,59 @@ class Generate:
         noise = channels_last(torch.randn(d0.shape, generator=rng, device=d0.device))
         condition = self.net.condition(noisy, r)  # type: ignore[operator]
         d_t = self.process.corrupt(d0, gamma, noise)
+        if self.perceptual:
+            begun = self.process.begin(gamma, first_noise(self.process.spec, noise, noisy, r))
+            return self._perceptual_loss(forward, (clean, r, condition), (d_t, begun, gamma), rng)
+        answer = forward(d_t, condition, gamma).float()
         if self.process.spec.prediction == "eps":
-            return (forward(d_t, condition, gamma).float() - noise).abs().mean()
-        weight = (1 / (1 - gamma)).clamp(max=MOST_WEIGHT)
-        if self.perceptual:
-            begins = torch.rand(len(d0), generator=rng, device=rng.device) < BEGINNINGS
-            d_t = torch.where(begins[:, None, None, None], self.process.begin(gamma, noise), d_t)
-            weight = torch.where(begins, MOST_WEIGHT, weight)  # a budget begins only once, but all hangs on it
+            return (answer - noise).abs().mean()
+        d_hat, _ = self.process.estimate(d_t, answer, gamma)
+        error = (d_hat - d0).square().mean(dim=(1, 2, 3))
+        return ((1 / (1 - gamma)).clamp(max=MOST_WEIGHT) * error).mean()
+
+    def _perceptual_loss(
+        self,
+        forward: Callable[..., Any],
+        tiles: tuple[Tensor, Tensor, Tensor],
+        state: tuple[Tensor, Tensor, Tensor],
+        rng: torch.Generator,
+    ) -> Tensor:
+        """Of d̂_0 on `tiles` (y, r(x), condition): its squared error, as a share of what is missing, and the LPIPS of
+        what it restores. `state`: d_t, what a walk begins with instead, γ.
+        """
+        assert self.perceptual
+        (clean, r, condition), (d_t, begun, gamma) = tiles, state
+        begins = torch.rand(len(d_t), generator=rng, device=rng.device) < BEGINNINGS
+        d_t = torch.where(begins[:, None, None, None], begun, d_t)
+        weight = torch.where(begins, MOST_WEIGHT, (1 / (1 - gamma)).clamp(max=MOST_WEIGHT))
+        perceptual = torch.where(begins, 1 - gamma, 1.0)  # by where a budget begins, however far it has come
+        d_t, gamma = self._again(forward, condition, d_t, gamma, rng)
+        d_0 = (clean - r) / self.process.spec.sigma_d
         d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
-        loss = (d_hat - d0).square().mean(dim=(1, 2, 3))
-        if self.perceptual:
-            restored = r + self.process.spec.sigma_d * d_hat
-            loss = loss / d0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
-            loss = loss + torch.where(begins, 1 - gamma, 1.0) * self.perceptual(restored, r, clean, rng)
-        return (weight * loss).mean()
+        missing = d_0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
+        error = (d_hat - d_0).square().mean(dim=(1, 2, 3)) / missing
+        restored = r + self.process.spec.sigma_d * d_hat
+        return (weight * (error + perceptual * self.perceptual(restored, r, clean, rng))).mean()
+
+    @torch.no_grad()
+    def _again(
+        self, forward: Callable[..., Any], condition: Tensor, d_t: Tensor, gamma: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """(d_t, γ), a share of them a step further, by what the network answers by now."""
+        which = torch.randperm(len(d_t), generator=rng, device=rng.device)[: round(AGAIN * len(d_t))]
+        low, high = LATER
+        share = low * (high / low) ** torch.rand(len(which), generator=rng, device=rng.device)
+        before = gamma[which]
+        after = 1 / (1 + (1 / before - 1) * share.square())  # σ times `share`
+        answer = forward(channels_last(d_t[which]), channels_last(condition[which]), before).float()
+        further = self.process.step(d_t[which], answer, before, after, torch.zeros_like(answer))
+        return channels_last(d_t.index_copy(0, which, further)), gamma.index_copy(0, which, after)
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """After 6 evaluations from σ = 1.5, or one where LPIPS is learned: the change in PSNR [dB], the
-        generated residual's spread over the true one's, also by texture; LPIPS over the reconstruction's.
+        """After 6 evaluations from σ = 1.5, or one where LPIPS is learned: the change in PSNR [dB], the generated
+        residual's spread over the true one's, also by texture; LPIPS over the reconstruction's, of some after
+        4 evaluations too.
         """
         scores, seen = {}, []
         for name, (clean, noisy) in self.batches.examples(16).items():
@@ -127,6 +169,10 @@ class Generate:
             if self.perceptual:
                 distance = self.perceptual.lpips
                 scores[f"lpips_{name}"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
+                if name in MANY_STEPS:
+                    d = self._sample(net, noisy, r, 4)
+                    scores[f"lpips_{name}_4"] = float(distance(r + d, clean).mean() / distance(r, clean).mean())
+                    scores[f"dpsnr_{name}_4"] = float(psnr((r + d).clamp(0, 1), clean, data_range=1.0).mean() - before)
         by_texture = spread_by_texture(*(torch.cat(side) for side in zip(*seen, strict=True)))
         return scores | {f"spread_{texture}": value for texture, value in by_texture.items()}
 
@@ -140,8 +186,13 @@ class Generate:
             rows.append(torch.stack([x, r, r + d, y], dim=1))
         return torch.cat(rows)
 
-    def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor) -> Tensor:
-        """What the generator adds to r(x), (N, 3, H, W)."""
+    def _sample(self, net: nn.Module, noisy: Tensor, r: Tensor, evaluations: int = 0) -> Tensor:
+        """What the generator adds to r(x), (N, 3, H, W), from the fullest budget's start; as many evaluations as that
+        has, if not told.
+        """
         _, fullest = WITH_PERCEPTUAL if self.perceptual else ERROR_ALONE
-        plan = fullest.plan(self.process.spec.last, fullest.evaluations)
+        evaluations = evaluations or fullest.evaluations
+        plan = replace(fullest, evaluations=evaluations).plan(
+            LAST if evaluations > 1 else self.process.spec.last, evaluations
+        )
         return residual(self.process, net, (noisy, r), plan, seed=2)

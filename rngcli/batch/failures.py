@@ -1,0 +1,24 @@
+"""What goes wrong with one picture, as an error that a person can read."""
+
+from __future__ import annotations
+
+from ..device import is_out_of_memory
+from ..errors import PictureError, RngError
+
+
+def failure(error: BaseException) -> RngError:
+    """Any failure of one picture with a cause and a remedy: a defect of rng must not stop a batch either."""
+    if isinstance(error, RngError):
+        return error
+    if is_out_of_memory(error):
+        return too_large()
+    if isinstance(error, OSError) and error.strerror:
+        return PictureError(f"{error.filename or 'the file'}: {error.strerror}", "check its name and its rights")
+    told = PictureError(f"unexpected {type(error).__name__}: {error}", "please report it")
+    told.__cause__ = error
+    return told
+
+
+def too_large() -> PictureError:
+    """What is said of a picture for which there is no memory."""
+    return PictureError("the picture needs more memory than there is", "close other programs, or do it elsewhere")

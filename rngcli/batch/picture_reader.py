@@ -1,0 +1,96 @@
+"""A task's picture, read from disk with all that its denoising needs: its source's state, its mask."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import images
+from ..errors import PictureError
+from ..inference.noise_level import noise_level
+from .file_options import FileOptions
+from .inputs import Task
+from .manifest import State
+from .manifest_entry import Source
+
+_NO_PICTURE = images.Image(np.zeros((1, 1, 3), np.float32))
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture in memory, and the state of the file it came from; None where nobody asks.
+
+    Where the file holds several, `pages` are all of them, still open, and this is number `page`, from 0.
+    """
+
+    picture: images.Image
+    source: Source | None
+    valid: np.ndarray | None = None  # (H, W) bool, false in holes
+    noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
+    pages: images.TiffPages | None = None
+    page: int = 0
+
+
+def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
+    """The picture, or the first page, with what it was made from; None where another run has just done it."""
+    journal = files.journal
+    there = task.fresh and os.path.lexists(task.target)
+    if there and journal and journal.state(task.source, task.target) is State.DONE:
+        return None
+    try:
+        source = Source.of(task.source) if journal else None
+    except (OSError, ValueError):
+        source = None  # reading says why
+    if pages := _pages(task):
+        return read_page(task, ReadPicture(_NO_PICTURE, source, pages=pages), 0, files)
+    picture = images.read(task.source, files.read)
+    valid = _valid(task, picture, files) if files.masks else None
+    return ReadPicture(picture, source, valid, noise_level(picture.pixels, valid))
+
+
+def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> ReadPicture:
+    """Another page of the same file, which is closed where it cannot be read."""
+    assert read.pages
+    try:
+        picture = images.decode_page(read.pages, page, files.read)
+        valid = _valid(task, picture, files) if files.masks else None
+        return replace(read, picture=picture, valid=valid, noise=noise_level(picture.pixels, valid), page=page)
+    except BaseException:
+        read.pages.close()
+        raise
+
+
+def _pages(task: Task) -> images.TiffPages | None:
+    """The pages of a TIFF of several; PictureError where the output's format holds one picture."""
+    try:
+        pages = images.TiffPages.of(task.source) if task.source.is_file() else None
+    except (OSError, ValueError):
+        return None  # reading says why
+    suffix = task.target.suffix.lower()
+    if pages and images.FORMAT_OF_SUFFIX.get(suffix, "tiff") != "tiff":
+        pages.close()
+        cause = f"a TIFF of {len(pages)} pages, and a {suffix[1:].upper()} holds one"
+        raise PictureError(cause, "leave it a TIFF, or split it into single pictures first")
+    return pages
+
+
+def _valid(task: Task, picture: images.Image, files: FileOptions) -> np.ndarray:
+    """What the picture's mask leaves of it, (H, W) bool."""
+    masks = files.masks
+    assert masks
+    path = masks if masks.is_file() else next((p for p in mask_names(masks, task.name) if p.is_file()), None)
+    if path is None:
+        raise PictureError(f"there is no mask {masks / task.name}", "draw one, white where pixels are missing")
+    valid: np.ndarray = images.read(path, files.read).pixels.mean(axis=2) < 0.5
+    if valid.shape != picture.pixels.shape[:2]:
+        (h, w), (height, width) = valid.shape, picture.pixels.shape[:2]
+        raise PictureError(f"the mask {path} is {w}×{h} px, the picture {width}×{height}", "give one of its size")
+    return valid
+
+
+def mask_names(masks: Path, name: str) -> tuple[Path, Path]:
+    """Where the mask of a picture is looked for: under its very name, or as a PNG."""
+    return masks / name, (masks / name).with_suffix(".png")

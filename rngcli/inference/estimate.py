@@ -1,0 +1,43 @@
+"""How long pictures will take here: one batch is measured, and the tiles are counted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..methods.contract import Frame, Request
+from .engine import Job, denoise
+from .pipeline import Pipeline
+from .tiling import Grid
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a tile takes [s]."""
+
+    tile: float
+    frame: Frame
+
+    def seconds(self, height: int, width: int) -> float:
+        """What a picture of that size will take, once it is read."""
+        return self.tile * len(Grid.of(height, width, self.frame))
+
+
+def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:
+    """Measured on a full batch of the tile in the middle of a picture (H, W, 3), after another to warm up.
+
+    The tile has as many evaluations as the method gives it: where those differ over a picture, this is a guess.
+    """
+    frame = pipeline.frame
+    side = min(frame.tile, *pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    middle = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    seconds = []
+    for _ in range(2):
+        begun = time.monotonic()
+        for _ in denoise([Job(str(i), middle) for i in range(pipeline.capacity)], pipeline, request):
+            pass
+        seconds.append(time.monotonic() - begun)
+    return Pace(seconds[-1] / pipeline.capacity, frame)
