@@ -109,6 +109,8 @@ class PretendedDevice(TorchDispatchMode):
         self.waits[f"{_line()} {what}"] += 1
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        if isinstance(tensor, There):
+            raise RuntimeError("cannot pin a tensor that is on the device; only dense CPU tensors can be pinned")
         pinned = tensor.clone()
         self._pinned[pinned.data_ptr()] = pinned
         return pinned

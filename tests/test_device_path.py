@@ -15,7 +15,7 @@ from rngcli.errors import EnvironmentFault
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
-from rngcli.methods.rng import RnGParts, rng_of, with_rng
+from rngcli.methods.rng import RnG, RnGParts, rng_of, with_rng
 from rngcli.models.bundle import save
 from rngcli.nets.folding import plain_convolutions
 from rngcli.nets.nafnet import NAFNet
@@ -67,8 +67,9 @@ def test_every_method_and_stochastic_steps_too():
     noisy = with_rng(bundle, process=replace(rng_of(bundle).process, eta=1.0))
     for case in ({"bundle": noisy}, {"method": "rddm"}, {"method": "diffpir", "steps": 3}):
         here = run("cpu", pictures()[:2], **case)
-        with pretended_device():
+        with pretended_device(graphs=True) as device:
             assert_same(here, run("cuda", pictures()[:2], **case))
+            assert device.launches["a graph"], "steps are recorded"
 
 
 class Watched(Pipeline):
@@ -274,3 +275,17 @@ def test_verify_says_how_far_a_device_is_from_the_cpu(tmp_path, monkeypatch):
 
         monkeypatch.setattr(Pipeline, "finish", wrong)
         assert "does not compute what the CPU does" in str(CliRunner().invoke(app, [*asked, "cuda"]).exception)
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(monkeypatch):
+    here = run("cpu", pictures()[:1], steps=4)
+    step = RnG.step
+
+    def asking(self, held, step_):
+        step_.now.tolist()
+        return step(self, held, step_)
+
+    monkeypatch.setattr(RnG, "step", asking)
+    with pretended_device(graphs=True) as device:
+        assert_same(here, run("cuda", pictures()[:1], steps=4))
+        assert not device.launches["a graph"]

@@ -66,7 +66,7 @@ Precision = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16",
-        help="auto: bf16 where it is fast.",
+        help="auto: fp16 on a GPU, bf16 on a CPU that has it.",
         autocompletion=completion.precisions,
         rich_help_panel=MODEL,
     ),

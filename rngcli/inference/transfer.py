@@ -12,7 +12,7 @@ from torch import Tensor
 def sent(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """The values on the device; the host does not wait for a CUDA device to have taken them."""
     tensor = torch.as_tensor(values)
-    if device.type == "cuda":
+    if device.type == "cuda" and tensor.device.type == "cpu":
         # torch keeps page-locked memory from being used again before the copy that was asked for has happened.
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

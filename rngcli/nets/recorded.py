@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..device import is_out_of_memory
+
 KEPT = 2  # recordings: each holds the memory of its intermediate results
 
 
@@ -46,18 +48,26 @@ class Recorded:
         ):  # the first call lets the libraries choose their kernels, which must not be recorded
             self._called.add(kind)
             return self._function(*inputs, **constants)
-        if kind not in self._recordings:
-            self._record(kind, inputs, constants)
+        if kind not in self._recordings and not self._record(kind, inputs, constants):
+            return self._function(*inputs, **constants)
         return self._recordings[kind].replay(inputs)
 
-    def _record(self, kind: Hashable, inputs: tuple[Tensor, ...], constants: dict[str, Hashable]) -> None:
+    def _record(self, kind: Hashable, inputs: tuple[Tensor, ...], constants: dict[str, Hashable]) -> bool:
+        """Whether it could be: a function that asks something of the host after all is called as it is from now on."""
         while len(self._recordings) >= KEPT:
             del self._recordings[next(iter(self._recordings))]
         static = tuple(torch.empty_like(x).copy_(x) for x in inputs)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            output = self._function(*static, **constants)
+        try:
+            with torch.cuda.graph(graph):
+                output = self._function(*static, **constants)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self._device = torch.device("cpu")  # as on devices that have no graphs
+            return False
         self._recordings[kind] = _Recording(graph, static, output)
+        return True
 
 
 def _can_record(device: torch.device) -> bool:
