@@ -18,6 +18,7 @@ from .document_writer import DocumentWriter
 from .failures import failure
 from .file_options import FileOptions, Watch
 from .inputs import Outcome, Task
+from .large_writer import LARGE, LargeWriter
 from .picture_reader import ReadPicture, read_page, read_picture
 from .picture_writer import write_picture
 from .within_memory import denoise_within_memory
@@ -61,6 +62,8 @@ class _Batch:
         self.flying: dict[str, tuple[Task, ReadPicture]] = {}  # by the engine's keys
         self.documents: dict[str, DocumentWriter] = {}  # files of several pages that are under way
         self.writing: deque[Future[Outcome | None]] = deque()
+        self.large = LARGE if frame.scale == 1 else None
+        self.rows: dict[str, LargeWriter] = {}  # of large pictures that are under way
         self.drawn = count()
         self.short: set[str] = set()  # pictures for which there was no memory
         self.again: deque[Task] = deque()  # those of them that are tried once more, when the others are done
@@ -71,6 +74,8 @@ class _Batch:
             pool.shutdown(wait=True, cancel_futures=True)
         for document in self.documents.values():
             document.fail(KeyboardInterrupt())
+        for writer in self.rows.values():
+            writer.abandon()
 
     def jobs(self, tasks: Iterable[Task]) -> Iterator[engine.Job]:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
@@ -110,10 +115,13 @@ class _Batch:
                 self.reading.appendleft((task, following))
         key = f"{task.name}\0{next(self.drawn)}"
         self.flying[key] = task, read
-        return engine.Job(key, read.picture.pixels, read.valid, read.noise)
+        if read.samples is None:
+            return engine.Job(key, read.picture.pixels, read.valid, read.noise)
+        writer = self.rows[key] = LargeWriter(task, read, self.files)
+        return engine.Job(key, read.samples, read.valid, read.noise, writer.rows)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
-        self.reading.extend((task, self.readers.submit(read_picture, task, self.files)) for task in tasks)
+        self.reading.extend((task, self.readers.submit(read_picture, task, self.files, self.large)) for task in tasks)
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
         document = self.documents.pop(task.name, None)
@@ -130,7 +138,9 @@ class _Batch:
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
         task, read = self.flying.pop(result.key)
-        if not read.pages:
+        if writer := self.rows.pop(result.key, None):
+            self.writing.append(self.writers.submit(writer.finish, result))
+        elif not read.pages:
             self.writing.append(self.writers.submit(write_picture, task, read, result, self.files))
         elif (document := self.documents.get(task.name)) and document.pages is read.pages:
             self.writing.append(self.writers.submit(document.add, read, result))
