@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from rngcli.images import BandedTiff, Image, WriteOptions
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle
 
@@ -24,17 +25,12 @@ from tests.tiny import identity_bundle
 def made(path: Path, megapixels: float, bits: int) -> tuple[int, int]:
     """A picture of noise, 3:2, written strip by strip."""
     height = int((megapixels * 1e6 / 1.5) ** 0.5)
-    shape, chance = (height, int(1.5 * height), 3), np.random.default_rng(0)
-    rows = 64
-
-    def strips():
-        full = 2**bits - 1
+    shape, chance, rows = (height, int(1.5 * height), 3), np.random.default_rng(0), 64
+    with path.open("w+b") as file:
+        picture = BandedTiff(file, Image(np.broadcast_to(np.float32(0), shape), "tiff", bits), WriteOptions())
         for top in range(0, height, rows):
-            strip = chance.integers(0, full, (min(rows, height - top), *shape[1:]), f"u{bits // 8}", endpoint=True)
-            yield np.pad(strip, ((0, rows - len(strip)), (0, 0), (0, 0)))[: rows if len(strip) == rows else len(strip)]
-
-    tifffile.imwrite(path, strips(), shape=shape, dtype=f"u{bits // 8}", photometric="rgb", rowsperstrip=rows,
-                     compression="zlib", compressionargs={"level": 1}, metadata=None)  # fmt: skip
+            picture[top : top + rows] = chance.random((min(rows, height - top), *shape[1:]), np.float32)
+        picture.finish()
     return shape[:2]
 
 

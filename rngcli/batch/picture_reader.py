@@ -34,6 +34,11 @@ class ReadPicture:
     page: int = 0
     samples: np.ndarray | None = None  # (H, W, 3) uint8 or uint16, of a large picture, whose pixels mean nothing then
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the memory, but for small things."""
+        return int((self.picture.pixels if self.samples is None else self.samples).nbytes)
+
 
 def read_picture(task: Task, files: FileOptions, large: int | None = None) -> ReadPicture | None:
     """The picture, or the first page, with what it was made from; None where another run has just done it.
