@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -35,7 +37,7 @@ def cored(clean: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     light = clean.mean(axis=2, keepdims=True)
     field = ndimage.gaussian_filter(rng.standard_normal(clean.shape), (0.5, 0.5, 0), mode="wrap")
-    noisy = clean + np.sqrt(0.03**2 + 0.012 * light) * field / field.std()
+    noisy = clean + np.sqrt(0.02**2 + 0.005 * light) * field / field.std()
     opponent = noisy @ _OPPONENT.T
     reduced = np.stack([_shrunk(opponent[..., c], t) for c, t in enumerate((0.05, 0.07, 0.07))], axis=2)
     rgb = reduced @ np.linalg.inv(_OPPONENT).T
@@ -56,3 +58,23 @@ def _shrunk(plane: np.ndarray, threshold: float) -> np.ndarray:
         plane = base + detail * np.maximum(0, 1 - threshold / np.maximum(np.abs(detail), 1e-9)) ** 0.5
         threshold *= 0.6
     return plane
+
+
+CAMERAS = {"grainy": grainy, "cored": cored}
+
+
+def main(camera: str, clean: str, out: str, crop: int, count: int) -> None:
+    """Noisy pictures of `out`/noisy and their truths in `out`/clean: `count` centre crops of the folder `clean`."""
+    found = [path for path in sorted(Path(clean).iterdir()) if min(Image.open(path).size) >= crop]
+    for number, path in enumerate(found[:: max(1, len(found) // count)][:count]):
+        picture = Image.open(path).convert("RGB")
+        left, top = ((side - crop) // 2 for side in picture.size)
+        picture = picture.crop((left, top, left + crop, top + crop))
+        noisy = CAMERAS[camera](np.asarray(picture) / 255, number)
+        for side, pixels in (("clean", picture), ("noisy", Image.fromarray(np.rint(noisy * 255).astype(np.uint8)))):
+            (Path(out) / side).mkdir(parents=True, exist_ok=True)
+            pixels.save(Path(out) / side / f"{path.stem}.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]))

@@ -125,7 +125,7 @@ def test_a_strength_that_was_not_learned_is_refused(strength):
 
 
 def test_every_clean_picture_gets_its_partner(folders, synth, tmp_path):
-    done = synth(tmp_path / "out", "--crop", "0", "--json")
+    done = synth(tmp_path / "out", "--crop", "0", "--soft", "0", "--json")
     facts = json.loads(done.out)
     assert (done.code, facts["pairs"], facts["new"], facts["failed"]) == (0, 4, 4, 0)
     assert facts["detail_slope"] >= 0.95
@@ -152,6 +152,16 @@ def test_pixels_hang_on_seed_and_name_alone(synth, folders, tmp_path):
     other = contents(tmp_path / "other")
     assert other.keys() == whole.keys()
     assert all(other[name] != whole[name] for name in whole)
+
+
+def test_a_share_of_the_pictures_is_as_soft_as_a_cameras(synth, folders, tmp_path):
+    def sharpness(out):
+        pictures = [images.read(path).pixels for path in sorted((out / "clean").rglob("*.png"))]
+        return np.array([np.abs(np.diff(pixels, axis=1)).mean() for pixels in pictures])
+
+    for share in ("0", "1"):
+        assert json.loads(synth(tmp_path / share, "--soft", share, "--json").out)["detail_slope"] > 0.93
+    assert (sharpness(tmp_path / "1") < 0.98 * sharpness(tmp_path / "0")).all()
 
 
 def test_a_second_run_makes_only_what_is_missing(synth, tmp_path):

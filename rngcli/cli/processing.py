@@ -14,7 +14,7 @@ from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import progress
+from . import presets, progress
 from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
@@ -36,8 +36,8 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
-        if given["config"]:
-            tell.say(f"settings of {given['config']}" + f", preset {given['preset']}" * bool(given["preset"]))
+        if line := presets.used(given):
+            tell.say(line)
         if given["preview"]:
             return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
@@ -170,7 +170,9 @@ def _forecast(batch: Batch) -> str:
         with progress.waiting("measuring a tile …"):
             from .forecast import forecast
 
-            return forecast([task.source for task in batch.todo], batch.pipeline, batch.options.request)
+            options = batch.options
+            sources = [task.source for task in batch.todo]
+            return forecast(sources, batch.pipeline, options.request, len(options.devices))
     except RngError as error:
         return f"how long it takes cannot be said: {error.cause}"
 

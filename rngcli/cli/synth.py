@@ -50,6 +50,13 @@ Crop = Annotated[
         metavar="PX", min=0, max=65536, help="A square of each picture; 0: all of it.", rich_help_panel=OUTPUT
     ),
 ]
+Soft = Annotated[
+    float,
+    typer.Option(
+        metavar="0..1", min=0, max=1, callback=finite, rich_help_panel=PROCESS,
+        help="Of the pictures: made as soft as a camera's own pixels. 0 where CLEAN was not made smaller.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(metavar="N", help="Of noise, places and training.", rich_help_panel=PROCESS)]
 Device = Annotated[
     str,
@@ -69,6 +76,7 @@ def synth(
     strength: Strength = 20.0,
     evaluations: Evaluations = 8,
     crop: Crop = 512,
+    soft: Soft = 0.6,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -90,7 +98,7 @@ def synth(
 
     with hosted(narrator := Narrator(quiet)) as host:
         synthesis = SynthesisSpec(strength / 255, evaluations)
-        spec = PairsSpec(clean, camera, out, crop, seed, synthesis, minutes if ddpm else None)
+        spec = PairsSpec(clean, camera, out, crop, soft, seed, synthesis, minutes if ddpm else None)
         made = SyntheticPairs(spec, device, host).make()
     narrator.say(f"{made.pairs} pairs in {out}, {made.new} of them new; detail slope {made.slope.value:.3f}")
     if json:

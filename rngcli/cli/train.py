@@ -1,4 +1,4 @@
-"""`rng train reconstruct|generate|controller`: the three stages, one after the other, in one run folder."""
+"""`rng train reconstruct|generate|controller`: three stages, one after the other, in one run folder; and `prior`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UsageError
 from . import completion
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ Network = Annotated[
         metavar="fusion|unet",
         help="A copy of the reconstruction, or a U-Net from nothing.",
         autocompletion=completion.words("fusion", "unet"),
+    ),
+]
+Process = Annotated[
+    str,
+    typer.Option(
+        metavar="rng|rddm",
+        help="What is learned: RnG's generator; or RDDM's walk, by a copy of the reconstruction (--generator is void).",
+        autocompletion=completion.words("rng", "rddm"),
     ),
 ]
 Sees = Annotated[
@@ -164,6 +173,7 @@ def generate(
     crop: Crop = 128,
     lr: Rate = 1e-3,
     optimiser: Optimiser = "muon",
+    process: Process = "rng",
     generator: Network = "fusion",
     perceptual: Weight = 0.0,
     lpips_weights: Lpips = None,
@@ -176,6 +186,8 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Stage 2: with the reconstruction frozen, the diffusion model learns the residual."""
+    if process not in ("rng", "rddm"):
+        raise UsageError(f"unknown --process {process!r}", "use rng or rddm")
     with _hosted(quiet) as host:
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
@@ -184,7 +196,38 @@ def generate(
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
         source = TrainingData(data, crop, batch, pairs, pairs_share)
         recipe = Recipe(run, device, size, seed, origin, host)
-        recipe.generate(source, spec, generator, perceptual, lpips_weights)
+        if process == "rddm":
+            recipe.walk(source, spec, perceptual, lpips_weights)
+        else:
+            recipe.generate(source, spec, generator, perceptual, lpips_weights)
+
+
+@train.command()
+def prior(
+    data: Data,
+    run: RunFolder,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch: Batch = 16,
+    accumulate: Accumulate = 1,
+    crop: Crop = 128,
+    lr: Rate = 1e-3,
+    optimiser: Optimiser = "muon",
+    origin: Origin = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    compile: Compile = True,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """For DiffPIR: a copy of the reconstruction learns white noise of any strength, σ 2 to 510 of 255."""
+    with _hosted(quiet) as host:
+        from ..data.training_data import TrainingData
+        from ..training.recipe import Recipe
+        from ..training.spec import TrainSpec
+
+        spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
+        Recipe(run, device, seed=seed, origin=origin, host=host).prior(TrainingData(data, crop, batch), spec)
 
 
 @train.command()
@@ -220,5 +263,7 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
 
     first = os.environ.get("RANK", "0") == "0"  # as torchrun counts
     with waiting("loading …", quiet or not first, lasting="torch" not in sys.modules):
+        from ..device import heed_cpu_quota
         from ..training.host import hosted  # torch, which takes seconds
+    heed_cpu_quota()
     return hosted(Narrator(quiet))

@@ -1,6 +1,7 @@
 """DiffPIR: whatever linear happened to a picture is undone by a denoiser and the measurement in turns.
 
-The denoiser is the reconstruction, which was trained on noise alone: no network knows of blur, scale or holes.
+The denoiser is the reconstruction, or a copy of it that was trained on (`with_prior`), on noise alone: no network knows
+of blur, scale or holes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from torch import Tensor
 from ..device import replica
 from ..diffusion.hqs import HalfQuadraticSplitting, HQSSpec
 from ..diffusion.operators import TAPER, Blur, Decimate, Identity, Mask, Operator, Seen
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, MethodSpec
 from ..nets.contrast import denoise
+from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
 
@@ -26,6 +28,7 @@ SETTINGS: dict[type, tuple[HQSSpec, int]] = {
     Blur: (HQSSpec(trust=0.5, zeta=1.0, start=100 / 255, last=4 / 255), 20),
     Decimate: (HQSSpec(trust=1.0, zeta=1.0, start=100 / 255, last=4 / 255), 20),
 }
+PRIOR = "prior"  # of the networks in a bundle: the one that has learned noise of any strength
 _TILES = {1: 256, 2: 128, 3: 80, 4: 64}  # [px of the input] by scale: a tile of the output has about 256 px
 
 
@@ -39,7 +42,7 @@ class DiffPIR:
     unit = 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, operator: Operator) -> None:
-        self.net = replica(net, device, dtype)
+        self.net = replica(folded(net), device, dtype)
         self.operator = operator
         spec, self.evaluations = SETTINGS.get(type(operator), SETTINGS[Blur])
         self.process = HalfQuadraticSplitting(spec)
@@ -52,7 +55,8 @@ class DiffPIR:
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> DiffPIR:
-        net = bundle.networks[bundle.methods[name].networks["reconstruct"]]
+        roles = bundle.methods[name].networks
+        net = bundle.networks[roles.get("prior") or roles["reconstruct"]]
         return cls(net, device, dtype, operator)  # type: ignore[arg-type]
 
     def require(self, request: Request) -> None:
@@ -89,6 +93,16 @@ class DiffPIR:
 
     def start_share(self, level: float) -> float:
         return min(level / SETTINGS[Blur][0].start, 1.0)
+
+
+def with_prior(bundle: Bundle, prior: NAFNet, reconstruct: str) -> Bundle:
+    """The bundle with DiffPIR as a method of its own, whose denoiser has grown out of the network `reconstruct`."""
+    return replace(
+        bundle,
+        networks={**bundle.networks, PRIOR: prior},
+        methods={**bundle.methods, "diffpir": MethodSpec("diffpir", {"prior": PRIOR})},
+        grown={**bundle.grown, PRIOR: reconstruct},
+    )
 
 
 def frame_of(operator: Operator) -> Frame:

@@ -7,7 +7,9 @@ that it takes. Shown I_in as well, a network could compute I_0 = (I_t − ᾱ·I
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,10 +18,12 @@ from ..device import replica
 from ..diffusion.operators import Identity, Operator, Seen
 from ..diffusion.rddm import RDDMSpec, ResidualDenoisingDiffusion
 from ..errors import UsageError
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, MethodSpec
+from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
 
+WALKER = "walker"  # of the networks in a bundle: the one that has learned RDDM
 STEPS = 4  # after the reconstruction, which is the walk's first evaluation
 
 
@@ -30,8 +34,10 @@ class RDDM:
     frame = Frame()
     stochastic, unit = False, 1.0
 
-    def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype) -> None:
-        self.net = replica(net, device, dtype)
+    def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:
+        """`walker`: what has learned to walk on from what `net` makes of the noisy picture; by default `net`, too."""
+        self.net = replica(folded(net), device, dtype)
+        self.walker = replica(folded(walker), device, dtype) if walker else self.net
         self.process = ResidualDenoisingDiffusion(RDDMSpec())
         self.end = self.process.end
         pictures = (3, self.frame.wide, self.frame.wide)
@@ -41,7 +47,8 @@ class RDDM:
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RDDM:
         if not isinstance(operator, Identity):
             raise UsageError(f"the method {name} takes noise away, and nothing else", "choose another with --method")
-        return cls(bundle.networks[bundle.methods[name].networks["reconstruct"]], device, dtype)  # type: ignore[arg-type]
+        roles = {role: bundle.networks[net] for role, net in bundle.methods[name].networks.items()}
+        return cls(roles["reconstruct"], device, dtype, roles.get("walk"))  # type: ignore[arg-type]
 
     def require(self, request: Request) -> None:
         """Nothing: a bundle that names the method has all that it needs."""
@@ -58,7 +65,7 @@ class RDDM:
 
     def step(self, held: Held, step: Step) -> Tensor:
         x, state = held["x"], held[STATE]
-        return self.process.step(state, x - self.net(state), step.now, step.after, step.noise, x)
+        return self.process.step(state, x - self.walker(state), step.now, step.after, step.noise, x)
 
     def finish(self, held: Held) -> tuple[Tensor, Tensor]:
         """r(x), and what the walk has that it lacks."""
@@ -66,3 +73,26 @@ class RDDM:
 
     def start_share(self, level: float) -> float:
         return level
+
+
+def walked(
+    process: ResidualDenoisingDiffusion, net: Callable[[Tensor], Tensor], noisy: Tensor, r: Tensor, steps: int
+) -> Tensor:
+    """Where `steps` evaluations after the reconstruction r lead, (N, 3, H, W): the method's walk without its tiles."""
+    levels = [noisy.new_full((len(noisy),), level) for level in (*process.levels(steps + 1), process.end)]
+    state, answer = noisy, r
+    for i, (level, after) in enumerate(pairwise(levels)):
+        answer = net(state).float() if i else answer
+        state = process.step(state, noisy - answer, level, after, torch.zeros_like(noisy), noisy)
+    return state
+
+
+def with_walker(bundle: Bundle, walker: NAFNet, reconstruct: str) -> Bundle:
+    """The bundle with RDDM as a method of its own, which shares the network named `reconstruct` with the others."""
+    roles = {"reconstruct": reconstruct, "walk": WALKER}
+    return replace(
+        bundle,
+        networks={**bundle.networks, WALKER: walker},
+        methods={**bundle.methods, "rddm": MethodSpec("rddm", roles)},
+        grown={**bundle.grown, WALKER: reconstruct},
+    )

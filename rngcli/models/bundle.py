@@ -21,6 +21,7 @@ from ..nets.controller import Controller, ControllerSpec
 from ..nets.fusion import FusionNet, FusionSpec
 from ..nets.nafnet import NAFNet, NAFNetSpec
 from ..nets.unet import UNet, UNetSpec
+from .difference import difference, restored, shapes_of
 from .model_zoo import available
 
 FORMAT, FIRST_FORMAT = "rng-bundle-2", "rng-bundle-1"
@@ -70,11 +71,16 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Trained networks by name, methods by name, the first being the default, and what is known of their training."""
+    """Trained networks by name, methods by name, the first being the default, and what is known of their training.
+
+    grown: networks by name that have grown out of another one of the bundle, of the same spec; a file holds only the
+    difference.
+    """
 
     networks: Mapping[str, nn.Module]
     methods: Mapping[str, MethodSpec] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    grown: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
     hash: str = ""
 
@@ -89,11 +95,16 @@ class Bundle:
 def save(bundle: Bundle, path: Path) -> None:
     """Write `bundle` to `path`, whole or not at all; weights in float16, statistics in float32."""
     tensors = {
-        f"{name}.{key}": _for_disk(key, value)
+        f"{name}.{key}": value
         for name, net in bundle.networks.items()
-        for key, value in net.state_dict().items()
+        for key, value in _held(net, bundle.networks.get(bundle.grown.get(name, ""))).items()
     }
-    networks = {name: {"kind": kind_of(net), "spec": spec_of(net)} for name, net in bundle.networks.items()}
+    networks: dict[str, dict[str, Any]] = {
+        name: {"kind": kind_of(net), "spec": spec_of(net)} for name, net in bundle.networks.items()
+    }
+    for name, origin in bundle.grown.items():
+        if name in networks and _alike(bundle.networks[name], bundle.networks.get(origin)):
+            networks[name]["origin"] = origin
     methods = {
         name: {"kind": method.kind, "networks": dict(method.networks), **method.settings}
         for name, method in bundle.methods.items()
@@ -104,6 +115,19 @@ def save(bundle: Bundle, path: Path) -> None:
         # A file that safetensors itself writes, only its owner may read.
         metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in header.items()}
         part.write_bytes(to_bytes(tensors, metadata=metadata))
+
+
+def _held(net: nn.Module, origin: nn.Module | None) -> dict[str, Tensor]:
+    """What a file holds of a network, by weight."""
+    weights = net.state_dict()
+    if origin is None or not _alike(net, origin):
+        return {key: _for_disk(key, value) for key, value in weights.items()}
+    before = {key: _for_disk(key, value).float() for key, value in origin.state_dict().items()}
+    return difference({key: value.detach().cpu() for key, value in weights.items()}, before)
+
+
+def _alike(net: nn.Module, origin: nn.Module | None) -> bool:
+    return origin is not None and kind_of(net) == kind_of(origin) and spec_of(net) == spec_of(origin)
 
 
 def _for_disk(key: str, value: Tensor) -> Tensor:
@@ -170,9 +194,12 @@ def _assemble(file: Any, path: Path) -> Bundle:
             raise ModelError(f"{path} holds weights that no spec explains: {key} …", "fetch or train it again")
         keys[name].append(key)
     blueprints = {name: _blueprint(name, entry, file, keys[name], path) for name, entry in header["networks"].items()}
-    networks = {name: _filled(net, name, file) for name, net in blueprints.items()}
+    grown = {name: entry["origin"] for name, entry in header["networks"].items() if "origin" in entry}
+    networks = {name: _filled(net, name, file) for name, net in blueprints.items() if name not in grown}
+    networks |= {name: _regrown(blueprints[name], name, file, networks[origin]) for name, origin in grown.items()}
+    networks = {name: networks[name] for name in blueprints}  # in the file's order
     methods = {name: _method(name, entry, networks) for name, entry in header["methods"].items()}
-    return Bundle(networks, methods, header["provenance"], path, file_hash(path)[:12])
+    return Bundle(networks, methods, header["provenance"], grown, path, file_hash(path)[:12])
 
 
 def _header(metadata: Mapping[str, str], path: Path) -> dict[str, dict[str, Any]]:
@@ -203,8 +230,12 @@ def _as_second_version(
 
 def _blueprint(name: str, entry: dict[str, Any], file: Any, keys: list[str], path: Path) -> nn.Module:
     """The network without its weights, which take no memory yet; ModelError unless the file's have its shapes."""
-    net = _built(**entry)
-    wanted = {f"{name}.{key}": list(value.shape) for key, value in net.state_dict().items()}
+    net = _built(entry["kind"], entry["spec"])
+    if stray := set(entry) - {"kind", "spec", "origin"}:
+        raise ValueError(f"unknown key {min(stray)!r}")
+    weights = net.state_dict()
+    sides = shapes_of(weights) if "origin" in entry else {key: list(value.shape) for key, value in weights.items()}
+    wanted = {f"{name}.{key}": shape for key, shape in sides.items()}
     held = {key: list(file.get_slice(key).get_shape()) for key in keys}
     if misfit := sorted(key for key in wanted | held if wanted.get(key) != held.get(key)):
         first = misfit[0].removeprefix(f"{name}.")
@@ -230,7 +261,19 @@ def _built(kind: str, spec: dict[str, Any]) -> nn.Module:
 def _filled(net: nn.Module, name: str, file: Any) -> nn.Module:
     weights = {key: file.get_tensor(f"{name}.{key}") for key in net.state_dict()}
     floats = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-    net.load_state_dict(floats, strict=True, assign=True)
+    return _with_weights(net, floats)
+
+
+def _regrown(net: nn.Module, name: str, file: Any, origin: nn.Module) -> nn.Module:
+    """The network that a file holds as the difference from `origin`."""
+    if not _alike(net, origin):
+        raise ValueError(f"the network {name!r} is none like its origin")
+    held = {key: file.get_tensor(f"{name}.{key}") for key in shapes_of(net.state_dict())}
+    return _with_weights(net, restored(held, origin.state_dict()))
+
+
+def _with_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    net.load_state_dict(weights, strict=True, assign=True)
     return net.eval().requires_grad_(False)
 
 

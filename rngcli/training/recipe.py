@@ -15,8 +15,10 @@ from ..data.crops import Batches
 from ..data.training_data import TrainingData
 from ..device import find_device
 from ..diffusion.residual import ProcessSpec
-from ..errors import UsageError
-from ..methods.rng import RnGParts, rng_of, with_rng
+from ..errors import ModelError, UsageError
+from ..methods.diffpir import PRIOR, with_prior
+from ..methods.rddm import WALKER, with_walker
+from ..methods.rng import NAME, RnGParts, rng_of, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
 from ..models.bundle import Bundle, kind_of
@@ -31,6 +33,8 @@ from .spec import TrainSpec
 from .stage import Stage
 from .stages.control import Control, controller_that_sees, ladder
 from .stages.generate import ERROR_ALONE, WITH_PERCEPTUAL, Generate
+from .stages.prior import Prior
+from .stages.rddm import Walk
 from .stages.reconstruct import Reconstruct
 from .trainer import Trainer
 
@@ -111,6 +115,34 @@ class Recipe:
 
         self._train("generate", stage, spec, batches, into_bundle, {"perceptual": perceptual})
 
+    def walk(self, data: TrainingData, spec: TrainSpec, perceptual: float = 0.0, lpips: Path | None = None) -> None:
+        """Stage 2 of RDDM: a copy of the run's reconstruction learns to walk; one that has walked goes on from there.
+
+        A file holds it as the difference from the reconstruction, and the method `rddm` beside the others.
+        """
+        origin, batches = self._origin, self._loaded(data)
+        loss = Perceptual(self._lpips(lpips), perceptual) if perceptual else None
+        before = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
+        stage = Walk(rng_of(before).nafnet, _grown(before, WALKER), batches, loss)
+
+        def into_bundle(average: Any) -> Bundle:
+            return with_walker(before, average, before.methods[NAME].networks["reconstruct"])
+
+        self._train("rddm", stage, spec, batches, into_bundle, {"perceptual": perceptual})
+
+    def prior(self, data: TrainingData, spec: TrainSpec) -> None:
+        """DiffPIR's denoiser: a copy of the run's reconstruction learns white noise of any strength.
+
+        A file holds it as the difference from the reconstruction, and the method `diffpir` beside the others.
+        """
+        origin, batches = self._origin, self._loaded(data)
+        before = origin if origin and not self.bundle_file.exists() else checkpoint.load(self.bundle_file)
+
+        def into_bundle(average: Any) -> Bundle:
+            return with_prior(before, average, before.methods[NAME].networks["reconstruct"])
+
+        self._train("prior", Prior(_grown(before, PRIOR), batches), spec, batches, into_bundle, {})
+
     def controller(self, data: TrainingData, spec: TrainSpec, sees: str, patches: int, lpips: Path | None) -> None:
         """Stage 3: search the schedule, label `patches` by what each budget does to them, learn to choose it."""
         torch.manual_seed(self.seed)
@@ -190,6 +222,14 @@ def label(labels: Labels, count: int, sampler: Sampler, batches: Batches, lpips:
     work = labels.until(count, sampler, lpips, replace(batches, size=4), host.ranks)
     for _ in host.listener.track(work, "labelling", max(0, count - len(labels)), "patches"):
         pass
+
+
+def _grown(bundle: Bundle, name: str) -> NAFNet:
+    """The network of that name, which has grown out of the reconstruction; the reconstruction, where it has not yet."""
+    found = bundle.networks.get(name, rng_of(bundle).nafnet)
+    if not isinstance(found, NAFNet):
+        raise ModelError(f"the network {name!r} of the model is a {kind_of(found)}", "begin with another model")
+    return found
 
 
 def _without_attention(net: NAFNet, batches: Batches) -> NAFNet:

@@ -17,8 +17,10 @@ from torch import Tensor
 from .. import images
 from ..atomic import remove_parts, whole, write_bytes
 from ..data.camera_noise import CameraNoise, measure
+from ..data.degrade import DegradeSpec, to_8_bits
 from ..data.folders import clean_folder, keyed
 from ..data.photographs import Photographs, developed_below
+from ..data.random_fields import gaussian_blur, uniform
 from ..device import find_device
 from ..errors import NoInputError, PictureError, UsageError
 from ..methods.synthesis import Synthesis, SynthesisSpec
@@ -30,17 +32,23 @@ from .stages.unconditional import Unconditional
 
 MOST_PHOTOGRAPHS = 64  # of the camera, evenly spread over the folder: more tell nothing new
 NETWORK_CROP, NETWORK_BATCH = 64, 16
+BLUR_RADIUS = 5  # [px] of the strongest
 RECORD = "synthesis.json"  # in the folder of the pairs: how they were made, and what came of it
 
 
 @dataclass(frozen=True)
 class PairsSpec:
-    """What pairs are made of and where they go; `crop` px of each clean picture, 0: all of it."""
+    """What pairs are made of and where they go.
+
+    crop: [px] of each clean picture, 0: all of it. soft: the share of them that is made as soft as a camera's own
+    pixels are; photographs that were made smaller are far sharper.
+    """
 
     clean: Path
     camera: Path
     out: Path
     crop: int = 512
+    soft: float = 0.6
     seed: int = 0
     synthesis: SynthesisSpec = field(default_factory=SynthesisSpec)
     minutes: float | None = None  # of training a network on the camera's photographs; None: measured noise alone
@@ -102,7 +110,7 @@ class SyntheticPairs:
             noisy, clean = (_pixels(place) for place in places)
             return noisy, clean
         rng = torch.Generator().manual_seed(_number(self.spec.seed, key))
-        clean = _cut(_pixels(self.sources[key]), self.spec.crop, rng)
+        clean = _softened(_cut(_pixels(self.sources[key]), self.spec.crop, rng), self.spec.soft, rng)
         noisy = synthesis.partner(clean, rng)
         _write_both(places, [noisy, clean])
         made.new += 1
@@ -147,6 +155,7 @@ class SyntheticPairs:
         return {
             "camera": hashlib.sha256(repr(facts).encode()).hexdigest()[:16],
             "crop": spec.crop,
+            "soft": spec.soft,
             "seed": spec.seed,
             "ddpm": {"minutes": spec.minutes} | asdict(spec.synthesis) if spec.minutes is not None else None,
         }
@@ -185,6 +194,14 @@ def _cut(picture: Tensor, side: int, rng: torch.Generator) -> Tensor:
     spare = [max(0, length - side) for length in picture.shape[1:]]
     top, left = (int(torch.randint(room + 1, (1,), generator=rng)) for room in spare)
     return picture[:, top : top + side, left : left + side]
+
+
+def _softened(clean: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """In a share of the cases, (3, H, W) blurred as lens, antialiasing filter and demosaic do, in steps of 1/255."""
+    chance, sigma = uniform(1, 0, 1, rng), uniform(1, *DegradeSpec.blur, rng)
+    if min(clean.shape[1:]) <= BLUR_RADIUS or float(chance) >= share:
+        return clean
+    return to_8_bits(gaussian_blur(clean[None], sigma, BLUR_RADIUS))[0]
 
 
 def _pixels(path: Path) -> Tensor:
