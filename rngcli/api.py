@@ -12,9 +12,10 @@ from typing import Any, TypedDict, Unpack, cast, get_args
 
 import numpy as np
 
-from .batch.batch import Batch, BatchOptions
+from .batch.batch import Batch
+from .batch.batch_options import BatchOptions
 from .batch.file_options import FileOptions
-from .batch.in_memory import denoised, renewed
+from .batch.in_memory import denoised
 from .batch.inputs import Naming, Outcome, plan
 from .errors import UsageError
 from .images import Format, Image, WriteOptions, array_of, format_named, image_of, read, samples_like
@@ -68,7 +69,8 @@ def denoise(
     of float32. The array is taken for sRGB, or for another space with a curve like that.
 
     Or it is the path of a picture, of any format that rng reads. The result then holds the samples that an output file
-    would: (H, W), (H, W, 3) or (H, W, 4) of uint8, uint16 or float32, not turned by the picture's orientation tag.
+    would: (H, W), (H, W, 3) or (H, W, 4) of uint8, uint16 or float32, not turned by the picture's orientation tag; of a
+    TIFF of several pages, those of the first.
 
     detail: share of the generated detail, 0..1; 0: reconstruction alone, which is the fastest, and invents nothing.
     strength: share of the noise that is taken away, 0..1; luma, chroma: the same for brightness and for colour alone.
@@ -130,7 +132,6 @@ class Denoiser:
                 yield _opened(picture)
 
         with self._lock:
-            self._pipeline = renewed(self._pipeline)
             done = dict(denoised(opened(), self._pipeline, request, strength))
         return [_returned(done[number], picture) for number, picture in enumerate(given)]
 
@@ -156,7 +157,8 @@ def denoise_folder(
     with these settings is left alone (`Outcome.before`), and no file is replaced that rng did not make, unless
     `overwrite`. format: jpeg, png, tiff, webp, avif, heic, jxl, dng; None: each source's own. suffix goes before the
     dot of each output's name. quality, 1..100: instead of each source's own compression. strip_metadata: keep the
-    colour profile only. The others as for `denoise`.
+    colour profile only. device: one, several with commas between them, or "all", which then share the pictures. The
+    others as for `denoise`.
 
     A picture that fails stops no other: its Outcome holds the error. Raises at once UsageError, NoInputError,
     ModelError and EnvironmentFault, and while it runs EnvironmentFault, where the disk or the memory refuses.

@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 from rngcli import images
-from rngcli.batch.batch import Batch, BatchOptions
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions
 from rngcli.batch.inputs import Outcome, plan
 from rngcli.batch.report import rows_of, write_report
 from rngcli.errors import PictureError

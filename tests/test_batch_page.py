@@ -217,3 +217,13 @@ def test_the_page_can_be_used(place, rng, width, dark):
     assert 'aria-valuenow="4"' in moved
     assert "inset(0px 96% 0px 0px)" in moved
     assert "4 % before, the rest after" in moved
+
+
+def test_a_picture_that_was_enlarged_is_shown_beside_its_small_one(tmp_path):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(small).save(tmp_path / "a.png")
+    Image.fromarray(small.repeat(2, axis=0).repeat(2, axis=1)).save(tmp_path / "b.png")
+    view = view_of(Outcome(Task("a.png", tmp_path / "a.png", tmp_path / "b.png")), ReadOptions())
+    assert (view.width, view.height, view.change) == (120, 80, 0)
+    assert decoded(view.crop[0]).shape == decoded(view.crop[1]).shape == (80, 120, 3)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rngcli.batch.inputs import Task
 from rngcli.batch.ownership import check_log, check_place, is_own
+from rngcli.batch.reference import Reference
 from rngcli.cli import main
-from rngcli.errors import EnvironmentFault, UsageError
+from rngcli.errors import EnvironmentFault, PictureError, UsageError
 from rngcli.evaluation.report import Case, Metric, Report, Row, read, write
 from rngcli.models.bundle import save
 from tests.tiny import identity_bundle
@@ -215,3 +218,21 @@ def test_the_inputs_own_score_and_the_gain_are_told(place, rng, monkeypatch):
     assert [row["input_psnr"] for row in rows(place / "again.json").values()] == [
         row["input_psnr"] for row in rows(place / "r.json").values()
     ]
+
+
+def test_a_raw_file_finds_the_png_of_its_folder(tmp_path):
+    (tmp_path / "tour").mkdir()
+    (tmp_path / "tour/DSC_1.png").touch()
+    (tmp_path / "tour/DSC_1.xmp").touch()
+    (tmp_path / "DSC_1.jpg").touch()
+    reference = Reference(tmp_path)
+    task = Task("tour/dsc_1.NEF", Path("tour/dsc_1.NEF"), Path("out"))
+    assert reference.partner(task) == tmp_path / "tour/DSC_1.png"
+    assert reference.state(task)[1] == 0, "its size"
+    assert reference.partner(replace(task, name="tour/dsc_2.NEF")) is None
+    assert reference.partner(replace(task, name="else/dsc_1.NEF")) is None
+    (tmp_path / "tour/DSC_1.tif").touch()
+    assert Reference(tmp_path).partner(replace(task, name="tour/DSC_1.tif")) == tmp_path / "tour/DSC_1.tif"
+    with pytest.raises(PictureError, match="leave one"):
+        reference.partner(task)
+    assert reference.state(task) is None

@@ -11,7 +11,8 @@ from PIL import Image
 
 from rngcli import atomic, images
 from rngcli.batch import worker
-from rngcli.batch.batch import Batch, BatchOptions
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions
 from rngcli.batch.file_options import FileOptions
 from rngcli.batch.inputs import plan
 from rngcli.batch.manifest import Manifest, State

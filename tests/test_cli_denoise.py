@@ -122,7 +122,7 @@ def test_models_list_show_verify_import(model, tmp_path):
     from rngcli.nets.nafnet import NAFNet
     from tests.tiny import NAF
 
-    assert json.loads(rng("models", "show", model).stdout)["methods"]["rng"]["process"]["prediction"] == "v"
+    assert json.loads(rng("models", "show", model, "--json").stdout)["methods"]["rng"]["process"]["prediction"] == "v"
     assert "grey" in rng("models", "verify", model).stderr, "random weights do not pass for a denoiser"
     model = tmp_path / "identity.safetensors"
     save(identity_bundle(), model)

@@ -6,13 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from rngcli import device as device_module
+from rngcli.cli import app
+from rngcli.device import find_device, find_precision, usual_capacity
+from rngcli.errors import EnvironmentFault
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
-from rngcli.methods.rng import rng_of, with_rng
+from rngcli.methods.rng import RnGParts, rng_of, with_rng
+from rngcli.models.bundle import save
+from rngcli.nets.nafnet import NAFNet
 from tests.pretend_device import pretended_device
-from tests.tiny import random_bundle
+from tests.tiny import NAF, random_bundle, scramble
 
 SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
 
@@ -159,3 +166,103 @@ def test_a_device_that_is_forgotten_is_noticed():
         assert on_host.isnan().all()
         event.synchronize()
         assert on_host.tolist() == [1, 1, 1]
+
+
+# --- precision -------------------------------------------------------------------------------------------------
+
+
+def bundle_that_overflows(above):
+    """A reconstruction whose first features leave float16's range where a picture is brighter than `above`."""
+    torch.manual_seed(0)
+    net = scramble(NAFNet(NAF))
+    with torch.no_grad():
+        net.intro.weight.fill_(65504 / above / 27)
+        net.intro.bias.zero_()
+        net.ending.weight.mul_(1e-5)
+    return RnGParts(net).bundle()
+
+
+def test_a_tile_that_leaves_the_range_of_float16_is_computed_again_in_float32():
+    dark, bright = np.full((40, 50, 3), 0.2, np.float32), np.full((40, 50, 3), 0.9, np.float32)
+    jobs = [Job("dark", dark), Job("bright", bright)]
+    bundle = bundle_that_overflows(above=0.5)
+    exact = {r.key: r for r in denoise(jobs, Pipeline(bundle, "cpu", "fp32", 1), Request(detail=0))}
+    with pretended_device():
+        half = {r.key: r for r in denoise(jobs, Pipeline(bundle, "cuda", "fp16", 2), Request(detail=0))}
+    assert half["dark"].error is None
+    assert np.array_equal(half["bright"].pixels, exact["bright"].pixels)
+    assert not np.array_equal(half["dark"].pixels, exact["dark"].pixels), "float16 has its own roundings"
+
+
+def test_a_model_that_float16_is_too_narrow_for_runs_in_bfloat16():
+    with pretended_device():
+        assert Pipeline(bundle_that_overflows(above=0.5), "cuda", capacity=1).dtype == torch.bfloat16
+        assert Pipeline(random_bundle(), "cuda", capacity=1).dtype == torch.float16
+        assert Pipeline(bundle_that_overflows(above=0.5), "cuda", "fp16", 1).dtype == torch.float16, "as it was asked"
+
+
+def test_float32_on_a_gpu_is_the_standards():
+    with pretended_device():
+        before = torch.backends.cudnn.conv.fp32_precision
+        seen = []
+        pipeline = Pipeline(random_bundle(), "cuda", "fp32", 1)
+        pipeline.method.nafnet.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+        list(denoise(pictures()[:1], pipeline, Request()))
+        assert set(seen) == {"ieee"}
+        assert torch.backends.cudnn.conv.fp32_precision == before, "training chooses for itself"
+
+
+# --- the device itself -----------------------------------------------------------------------------------------
+
+
+def test_precision_and_capacity_go_by_the_device():
+    gpu = torch.device("cuda", 0)
+    with pretended_device((7, 5)):
+        assert find_precision(gpu) == torch.float16
+    with pretended_device((6, 1)):
+        assert find_precision(gpu) == torch.float32
+    for free, whole, capacity in ((78, 80, 128), (22, 24, 32), (15, 16, 32), (7, 8, 16), (1, 80, 4), (0, 80, 1)):
+        with pretended_device(memory=(free * 2**30, whole * 2**30)):
+            assert usual_capacity(gpu) == capacity, (free, whole)
+
+
+def test_a_card_that_cannot_run_is_named_and_the_cpu_taken(caplog):
+    for cache in (device_module.cannot_run, device_module._tell):
+        cache.cache_clear()
+
+    def no_kernel(line):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+
+    try:
+        with pretended_device((6, 1)) as device:
+            device.fail = no_kernel
+            assert [find_device().type for _ in range(2)] == ["cpu", "cpu"]
+            with pytest.raises(EnvironmentFault, match=r"a pretended GPU.*no kernel image"):
+                find_device("cuda")
+    finally:
+        device_module.cannot_run.cache_clear()
+    assert [record.message for record in caplog.records] == [
+        "a pretended GPU (cuda:0) cannot run this torch "
+        "(CUDA error: no kernel image is available for execution on the device): computing elsewhere"
+    ]
+
+
+def test_verify_says_how_far_a_device_is_from_the_cpu(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    net = scramble(NAFNet(NAF))
+    with torch.no_grad():
+        net.ending.weight.mul_(0.01)
+        net.ending.bias.zero_()
+    save(RnGParts(net).bundle(), tmp_path / "tiny.safetensors")
+    asked = ["models", "verify", str(tmp_path / "tiny.safetensors"), "--device"]
+    with pretended_device():
+        good = CliRunner().invoke(app, [*asked, "cuda"])
+        assert "rng on cuda:0 in float16, the reconstruction: " in good.stdout
+        weighted = Pipeline.finish
+
+        def wrong(self, tiles, *rest):
+            finished = weighted(self, tiles, *rest)
+            return replace(finished, shares=finished.shares // 2) if self.device.type == "cuda" else finished
+
+        monkeypatch.setattr(Pipeline, "finish", wrong)
+        assert "does not compute what the CPU does" in str(CliRunner().invoke(app, [*asked, "cuda"]).exception)

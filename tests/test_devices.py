@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rngcli.batch.batch import Batch, BatchOptions
-from rngcli.batch.devices import devices_named
+from rngcli.batch.batch import Batch
+from rngcli.batch.batch_options import BatchOptions, devices_named
 from rngcli.batch.file_options import FileOptions, Watch
 from rngcli.batch.inputs import Outcome, Task, plan
 from rngcli.batch.shards import Shard
@@ -24,6 +24,7 @@ from rngcli.cli.commands import app
 from rngcli.errors import EnvironmentFault, PictureError, UsageError
 from rngcli.images import walk
 from rngcli.models.bundle import save
+from tests.queue_simulation import Costs, simulate
 from tests.tiny import clouds, random_bundle
 
 
@@ -174,6 +175,17 @@ def test_what_a_worker_had_is_lost_with_it_given_out_once_more_and_then_given_up
     assert queue.gone("c") == [second]
     assert queue.settled("b", Outcome(third))
     assert queue.left == 1
+
+
+def test_one_queue_serves_a_thousand_workers_and_not_any_number():
+    costs = Costs(call=0.0006, trip=0.003, outcome=0.0004)
+    served = simulate(1000, 2.0, costs, pictures_each=8)
+    assert served.working > 0.99
+    assert served.queue_busy == pytest.approx(2 * costs.call * served.rate)
+    held_up = simulate(4000, 0.5, costs, pictures_each=4)
+    assert held_up.queue_busy > 0.95
+    assert held_up.rate < 1 / (2 * costs.call) * 1.01
+    assert held_up.working < 0.3
 
 
 # --- shards -------------------------------------------------------------------------------------------------------

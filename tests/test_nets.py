@@ -7,6 +7,7 @@ import torch
 
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.controller import Controller, ControllerSpec
+from rngcli.nets.folding import folded
 from rngcli.nets.fusion import FusionNet, FusionSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from rngcli.nets.unet import UNet, UNetSpec
@@ -178,3 +179,23 @@ def test_a_fusion_net_of_no_noise_in_x_trusts_x():
     x, d_t, gamma = torch.rand(1, 3, 32, 32), torch.randn(1, 3, 32, 32), torch.tensor([0.5])
     v = net(d_t, net.condition(x, x), gamma)
     torch.testing.assert_close(v, gamma.sqrt() * d_t / (1 - gamma).sqrt(), atol=1e-4, rtol=0)  # d̃_0 = 0
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_a_folded_network_is_the_same_function(attention):
+    net = scramble(NAFNet(NAFNetSpec(8, (1, 2), 1, (1, 1), attention=attention)))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    plain = folded(net)
+    x = torch.rand(2, 3, 32, 40)
+    torch.testing.assert_close(plain(x), net(x), atol=2e-6, rtol=0)
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items()), "the original is as it was"
+    left = {key.split(".")[-2] for key in plain.state_dict()} | {key.split(".")[-1] for key in plain.state_dict()}
+    assert not left & {"norm1", "norm2", "beta", "gamma"}
+
+
+def test_a_generator_is_folded_too():
+    net = scramble(FusionNet(FusionSpec(8, (1,), 1, (1,), attention=False)))
+    d_t, condition, gamma = torch.randn(2, 3, 32, 32), torch.rand(2, 6, 32, 32), torch.tensor([0.3, 0.9])
+    torch.testing.assert_close(folded(net)(d_t, condition, gamma), net(d_t, condition, gamma), atol=1e-4, rtol=1e-5)
+    unet = scramble(UNet(GEN))
+    assert [type(m) for m in folded(unet).modules()] == [type(m) for m in unet.modules()], "its norms know the level"

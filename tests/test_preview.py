@@ -141,6 +141,7 @@ def test_time_is_tiles_by_their_pace(place):
         told([Path("in/a.png")] * 3, known)
         == "about 2.0 s a picture of 0.032 Mpx here, 6.0 s for 3 pictures (24 Mpx: 16 min)"
     )
+    assert "3.0 s for 3 pictures" in told([Path("in/a.png")] * 3, known, devices=2)
     measured = pace(Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), np.zeros((40, 300, 3), np.float32))
     assert 0 < measured.tile < 60
     assert [duration(s) for s in (0.04, 9.94, 70, 200, 5000, 7200, 90000)] == [

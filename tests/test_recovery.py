@@ -1,4 +1,4 @@
-"""Memory that runs out at any moment, in any of the ways that torch says it: the same pictures, and full batches again."""
+"""Memory that runs out at any moment, however torch says it: the same pictures, and full batches again."""
 
 import random
 from dataclasses import replace
@@ -99,8 +99,11 @@ class Failing:
         monkeypatch.setattr(owner, name, failing)
 
 
-PLACES = [(Pipeline, "upload"), (Pipeline, "_zeros"), (Pipeline, "start"), (Pipeline, "step"), (Pipeline, "finish"),
-          (Pipeline, "canvas"), (Canvas, "put"), (Halving, "start"), (Halving, "step"), (Halving, "finish")]  # fmt: skip
+PLACES = [
+    *((Pipeline, name) for name in ("upload", "canvas", "_zeros", "start", "step", "finish")),
+    *((Halving, name) for name in ("start", "step", "finish")),
+    (Canvas, "put"),
+]
 
 
 def test_memory_that_runs_out_anywhere_changes_no_picture(bundle):

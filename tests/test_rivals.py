@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from typer.testing import CliRunner
 
 from rngcli.cli.eval import evaluate
 from rngcli.data import with_noise
-from rngcli.errors import UsageError
+from rngcli.errors import EnvironmentFault, UsageError
 from rngcli.evaluation import Column, Evaluation, EvaluationPlan, Sweep, methods
 from rngcli.evaluation.reconstructions import Reconstructions
-from rngcli.evaluation.report import form_of, read, summarise
+from rngcli.evaluation.report import Case, Metric, Report, Row, form_of, read, summarise
+from rngcli.evaluation.report.rivalry import rivalries
 from rngcli.evaluation.rivals import RivalResult, TargetJob
 from rngcli.inference.engine import Job, Result
 from rngcli.inference.pipeline import Pipeline
@@ -177,3 +179,34 @@ def test_the_command_compares_them(folder: Path, tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "r.json").read_text())["rows"][0]["scores"]) == {
         "psnr", "placement", "flat", "octave-2-4", "octave-4-8", "octave-8-16", "haarpsi", "brightest",
     }  # fmt: skip
+
+
+def test_what_is_gained_over_a_rival_of_equal_psnr_is_told() -> None:
+    metrics = tuple(
+        Metric(key, key.upper(), better, 3, "") for key, better in (("psnr", "high"), ("lpips", "low"), ("flat", "one"))
+    )
+    lpips = {"rng": [0.1, 0.2, 0.3], "blend": [0.2, 0.2, 0.4], "rng max=4": [0.1] * 3, "grain max=4": [0.05] * 3}
+    rows = tuple(
+        Row("set", method, str(i), {"psnr": 30.0, "lpips": value, "flat": 1.0}, 1, 1, 1)
+        for method, values in lpips.items()
+        for i, value in enumerate(values)
+    )
+    report = Report("rng eval: x", (Case("set", "p", 3),), (*lpips, "blend:0.1"), metrics, rows)
+    first, second = rivalries(report)
+    assert (first.method, first.rival, first.metric, first.better) == ("rng", "blend", "lpips", 2)
+    assert first.difference.mean == pytest.approx(-0.2 / 3)
+    assert first.share == pytest.approx(-0.25)
+    assert (second.method, second.rival, second.better) == ("rng max=4", "grain max=4", 0)
+    line = "rng − blend: LPIPS -0.067 [-0.133, +0.000], -25.0%, better on 2 of 3"
+    assert line in form_of(Path("r.md"))(report)
+    assert line in form_of(Path("r.html"))(report)
+    assert json.loads(form_of(Path("r.json"))(report))["rivals"][0]["share"] == pytest.approx(-0.25)
+    alone = replace(report, rows=tuple(row for row in rows if row.key == "0"))
+    json.loads(form_of(Path("r.json"))(alone), parse_constant=lambda c: pytest.fail(c))
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Reconstructions(lambda: Pipeline(identity_bundle(), "cpu", "fp32", capacity=1))
+    monkeypatch.setattr(np, "save", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(EnvironmentFault, match="No space left on device"):
+        list(kept.make([Job("a", np.zeros((8, 8, 3), np.float32))]))

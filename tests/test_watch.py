@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from rngcli.models.bundle import save
+from tests.day import day
 from tests.tiny import identity_bundle, random_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,3 +106,10 @@ def test_a_folder_that_is_none_or_a_model_that_is_none_is_refused_at_once(place)
     assert refused("in", "out", "--model", "nobody").returncode == 3
     assert "no generator yet" in refused("in", "out", "--model", "identity.safetensors").stderr
     assert not (place / "out").exists()
+
+
+def test_a_day_in_small_loses_nothing_and_does_nothing_twice(tmp_path):
+    """`python -m tests.day`, with fewer pictures: two watch at once, one of them is killed on the way."""
+    counts, faults = day(tmp_path, pictures=60, kills=1, watchers=2, seed=1)
+    assert not faults
+    assert (counts["killed"], counts["done"]) == (1, 60 - counts["broken"])

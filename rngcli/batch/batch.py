@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..device import find_device, find_precision
-from ..diffusion.operators import Operator
 from ..errors import EnvironmentFault, PictureError
 from ..images import in_srgb, read_pages
 from ..inference.pipeline import Pipeline
-from ..methods.contract import Request
-from ..models.bundle import file_hash, load, resolve
-from . import devices, worker
+from . import devices, ray_actor, worker
+from .batch_options import BatchOptions
 from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
 from .manifest import Manifest, State
-from .manifest_entry import digest
 from .manifest_writer import Journal, journal_of
 from .ownership import check_folder, is_own
 from .reference import Reference
 from .side_outputs import FIGURES, figures_of, scored
+from .worker_process import Assignment
 
 _REPLACE = "use --overwrite to replace it"
 _REFUSED = {
@@ -34,62 +31,6 @@ _REFUSED = {
     State.EDITED: ("was changed since rng made it, and is out of date", _REPLACE),
     State.OTHERS: ("was made from another source", f"give another OUT or a --suffix, or {_REPLACE}"),
 }
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is denoised, read and written. `capacity`: tiles in a network call, None for what suits the device.
-
-    `format` is what the outputs were asked to be, None for each source's own: the tasks already hold their names.
-    """
-
-    request: Request = field(default_factory=Request)
-    model: str = "rng-s"  # a shipped model's name, or a bundle's path
-    device: str = "auto"  # or several: "cuda:0,cuda:1", "all"
-    precision: str = "auto"
-    capacity: int | None = None
-    format: str | None = None
-    files: FileOptions = field(default_factory=FileOptions)
-    overwrite: bool = False
-    method: str | None = None  # one of the model's, None for its first
-    operator: Operator | None = None  # what but noise happened to the pictures
-    recipe: str = ""  # tells apart operators and masks, where there are any
-
-    @cached_property
-    def devices(self) -> tuple[str, ...]:
-        """The devices that the pictures are shared among."""
-        return devices.devices_named(self.device)
-
-    @cached_property
-    def digest(self) -> str:
-        """Of all that an output depends on beside its source; needs the model's file, but not its networks.
-
-        Not the capacity, which changes no more than roundings, and not rng's version: after an update nobody wants to
-        do ten thousand pictures again unasked.
-        """
-        device, request = find_device(self.devices[0]), self.request
-        generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
-        return digest({
-            "model": file_hash(resolve(self.model)),
-            **({"method": self.method} if self.method else {}),
-            **({"recipe": self.recipe} if self.recipe else {}),
-            **({"sigma": request.sigma} if request.sigma is not None else {}),
-            **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
-            "device": device.type,
-            "precision": str(find_precision(device, self.precision)),
-            "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
-            "format": self.format,
-            "quality": self.files.write.quality,
-            "strip": self.files.write.strip_metadata,
-            "bright": self.files.read.raw_bright,
-            **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
-            **({"hot": True} if self.files.read.keep_hot_pixels else {}),
-            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
-        })  # fmt: skip
-
-    def pipeline(self) -> Pipeline:
-        """The model's networks on the device, the first of several."""
-        return Pipeline(load(self.model), self.devices[0], self.precision, self.capacity, self.method, self.operator)
 
 
 class Batch:
@@ -152,7 +93,7 @@ class Batch:
         for place in filter(None, (self.folder, self.options.files.step_maps)):
             check_folder(place)
         options = self.options
-        if len(options.devices) > 1:  # each of which loads it in a process of its own; here one tile tells as much
+        if len(options.devices) > 1 or options.cluster:  # whose workers load it themselves; here one tile will do
             options = replace(options, device="cpu", precision="fp32", capacity=1)
         pipeline = self.pipeline if options is self.options else options.pipeline()
         pipeline.require(options.request)
@@ -221,10 +162,12 @@ class Batch:
                 yield outcome
 
     def _outcomes(self, files: FileOptions, watch: Watch) -> Generator[Outcome]:
-        if len(self.options.devices) == 1:
+        if len(self.options.devices) == 1 and not self.options.cluster:
             return worker.run(self.todo, self.pipeline, self.options.request, files, watch)
-        job = devices.Job(self.options, self.manifest.folder, self.options.digest, files.score)
-        return devices.run(self.todo, job, watch)
+        assignment = Assignment(self.options, self.manifest.folder, self.options.digest, files.score)
+        if self.options.cluster:
+            return ray_actor.run(self.todo, assignment, self.options.cluster, watch)
+        return devices.run(self.todo, assignment, watch)
 
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
         maps = manifest is self.maps

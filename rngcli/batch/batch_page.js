@@ -24,6 +24,8 @@ function head() {
   const kept = pictures.filter((p) => p.view?.whole).length, shown = pictures.filter((p) => p.view).length;
   const notes = [];
   if (kept < shown) notes.push(`This page holds at most ${data.bound} MiB of pictures: the ${kept} worst have their crops, the others are small or stand in the table alone.`);
+  const undrawn = pictures.filter((p) => ["done", "skipped"].includes(p.status) && !p.view && !p.unseen).length;
+  if (undrawn) notes.push(`${undrawn} of ${pictures.length} are not shown, since the run was cut short; the same command shows them.`);
   if (data.alone) notes.push(`${data.alone} of ${pictures.length} have no partner in the reference.`);
   $("notes").append(...notes.map((textContent) => el("li", { textContent })));
   const failed = pictures.filter((p) => p.status === "failed");
@@ -126,7 +128,7 @@ function every() {
     { head: "picture", text: true, of: (p) => p.file },
     { head: "status", text: true, of: (p) => STATUS[p.status] },
     ...(pictures.some((p) => p.view) ? [
-      { head: "noise before", digits: 1, of: (p) => p.view?.noise[0] },
+      { head: "noise before", digits: 1, of: (p) => p.view?.noise[0] ?? p.sigma },
       { head: "after", digits: 1, of: (p) => p.view?.noise[1] },
       { head: "changed by", digits: 1, of: (p) => p.view?.change },
     ] : []),

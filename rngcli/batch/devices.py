@@ -5,47 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from ..device import find_device, heed_cpu_quota
-from ..errors import EnvironmentFault, PictureError, RngError, UsageError
+from ..device import heed_cpu_quota
+from ..errors import EnvironmentFault, PictureError, RngError
 from ..signals import interruptible
-from . import worker
 from .failures import failure
-from .file_options import Score, Watch
+from .file_options import Watch
 from .inputs import Outcome, Task
-from .manifest import Manifest
-from .manifest_writer import journal_of
 from .task_queue import TaskQueue
-
-if TYPE_CHECKING:
-    from .batch import BatchOptions
+from .worker_process import Assignment, outcomes_here
 
 _MOST_DEATHS = 3  # of processes of one device, after which it is left alone
 _PATIENCE = 60  # [s] for a process to finish what it is writing
-
-
-def devices_named(names: str) -> tuple[str, ...]:
-    """The devices that "auto", "cuda:1", "cpu,cpu" or "all" (every CUDA device, else what auto is) stand for.
-
-    UsageError where they are of several kinds: which of them had a picture would show in its last bits.
-    """
-    if names == "all":
-        return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("auto",)
-    devices = tuple(name.strip() for name in names.split(","))
-    if len(devices) > 1 and len({find_device(name).type for name in devices}) > 1:
-        raise UsageError(f"--device {names} names devices of several kinds", "name devices of one kind")
-    return devices
 
 
 @dataclass
@@ -63,7 +43,7 @@ class _Worker:
 class _Pool:
     """All processes of a run, and what they are at."""
 
-    job: Job
+    assignment: Assignment
     queue: TaskQueue
     watch: Watch
     workers: dict[Connection, _Worker] = field(default_factory=dict)
@@ -73,11 +53,11 @@ class _Pool:
 
     def start(self, number: int, take: Callable[[str], Task | None]) -> None:
         """A process for device `number` of the list, which takes its pictures from there."""
-        devices, context = self.job.options.devices, _context()
+        devices, context = self.assignment.options.devices, _context()
         here, there = context.Pipe()
-        job = replace(self.job, options=replace(self.job.options, device=devices[number]))
+        own = replace(self.assignment, options=replace(self.assignment.options, device=devices[number]))
         threads = max(1, torch.get_num_threads() // len(devices))
-        process = context.Process(target=_serve, args=(there, job, threads), name=f"rng-{number}", daemon=True)
+        process = context.Process(target=_serve, args=(there, own, threads), name=f"rng-{number}", daemon=True)
         process.start()
         there.close()  # so that the line ends with the process
         self.started += 1
@@ -140,25 +120,15 @@ class _Pool:
             at.line.close()
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all workers of a run need to know: `settings` is the digest of the options, `folder` the manifest's."""
-
-    options: BatchOptions
-    folder: Path
-    settings: str
-    score: Score | None = None
-
-
-def run(tasks: Sequence[Task], job: Job, watch: Watch) -> Generator[Outcome]:
-    """`worker.run` on all devices of the job's options at once; the same outputs whatever their number.
+def run(tasks: Sequence[Task], assignment: Assignment, watch: Watch) -> Generator[Outcome]:
+    """`worker.run` on all devices of the assignment's options at once; the same outputs whatever their number.
 
     Where a process dies, its pictures are done once more, each in a process of its own; what dies again there fails.
     EnvironmentFault where the processes of every device die.
     """
     queue = TaskQueue(tasks)
-    pool = _Pool(job, queue, watch)
-    devices = range(min(len(job.options.devices), len(tasks)))
+    pool = _Pool(assignment, queue, watch)
+    devices = range(min(len(assignment.options.devices), len(tasks)))
     try:
         for number in devices:
             pool.start(number, queue.take)
@@ -209,7 +179,7 @@ def _status(process: BaseProcess) -> str:
 # --- in the process of a device -----------------------------------------------------------------------------------
 
 
-def _serve(line: Connection, job: Job, threads: int) -> None:
+def _serve(line: Connection, assignment: Assignment, threads: int) -> None:
     """Do the pictures that the other side gives, until it gives no more or goes away.
 
     A terminal's Ctrl-C is for the other side alone, which passes it on as SIGTERM, once.
@@ -231,7 +201,7 @@ def _serve(line: Connection, job: Job, threads: int) -> None:
     watch = Watch(begun, lambda tiles: line.send(("stepped", tiles)))
     with suppress(KeyboardInterrupt, ConnectionError, EOFError), interruptible():
         try:
-            with outcomes_here(iter(ask, None), job, watch) as outcomes:
+            with outcomes_here(iter(ask, None), assignment, watch) as outcomes:
                 for outcome in outcomes:
                     line.send(("settled", outcome))
             line.send(("ended", None))
@@ -239,17 +209,3 @@ def _serve(line: Connection, job: Job, threads: int) -> None:
             raise
         except Exception as error:
             line.send(("fault", failure(error)))
-
-
-@contextmanager
-def outcomes_here(tasks: Iterable[Task], job: Job, watch: Watch | None = None) -> Iterator[Iterator[Outcome]]:
-    """`worker.run` in this process, one of several, with journals of its own; closed at the end, whatever happens."""
-    options = job.options
-    with ExitStack() as open_until_end:
-        journal = open_until_end.enter_context(journal_of(Manifest(job.folder), job.settings, folders=None))
-        files = replace(options.files, score=job.score, journal=journal)
-        if files.step_maps:
-            maps = open_until_end.enter_context(journal_of(Manifest(files.step_maps), job.settings, folders=None))
-            files = replace(files, map_journal=maps)
-        run = worker.run(tasks, options.pipeline(), options.request, files, watch)
-        yield open_until_end.enter_context(closing(run))

@@ -12,14 +12,6 @@ from ..methods.contract import Request
 from .within_memory import denoise_within_memory
 
 
-def renewed(pipeline: Pipeline) -> Pipeline:
-    """The pipeline, or one like it with half its capacity, where memory ran out and it has let its networks go."""
-    if hasattr(pipeline, "method"):
-        return pipeline
-    half = max(1, pipeline.capacity // 2)
-    return Pipeline(pipeline.bundle, str(pipeline.device), pipeline.precision, half, pipeline.name, pipeline.operator)
-
-
 def denoised(
     pictures: Iterable[Image], pipeline: Pipeline, request: Request, strength: Strength
 ) -> Iterator[tuple[int, Image]]:

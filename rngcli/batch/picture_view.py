@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -48,10 +49,10 @@ class PictureView:
 
 def view_of(outcome: Outcome, read: images.ReadOptions) -> PictureView:
     """The view of a picture that is done, now or before. Raises RngError where one of its files cannot be read."""
-    task = outcome.task
-    sides = [images.in_srgb(images.read(path, read)) for path in (task.source, task.target)]
-    noise = tuple(255 * noise_level(side) for side in sides)
-    before, after = (eight_bits(side) for side in sides)
+    # One after the other: as floats, both sides of a large picture would take much of the memory.
+    (before, noise_before), (after, noise_after) = (
+        _read(path, read) for path in (outcome.task.source, outcome.task.target)
+    )
     if before.shape != after.shape:  # enlarged by `rng restore`
         before = np.asarray(Image.fromarray(before).resize(after.shape[1::-1], Image.Resampling.NEAREST))
     height, width = after.shape[:2]
@@ -60,11 +61,17 @@ def view_of(outcome: Outcome, read: images.ReadOptions) -> PictureView:
     change = float(np.sqrt(np.mean((cut[1].astype(np.float32) - cut[0]) ** 2)))
     shares = outcome.detail_map
     return PictureView(
-        width, height, (noise[0], noise[1]), change,
+        width, height, (noise_before, noise_after), change,
         _pair(thumbnail(before, WHOLE), thumbnail(after, WHOLE), "WEBP"), _pair(*cut, "JPEG"),
         _pair(thumbnail(before, SMALL), thumbnail(after, SMALL), "WEBP"), box,
         _borders(height, len(shares)), _borders(width, len(shares[0]) if shares else 0),
     )  # fmt: skip
+
+
+def _read(path: Path, read: images.ReadOptions) -> tuple[np.ndarray, float]:
+    """Pixels (H, W, 3) uint8, and their σ_n on the 0-255 scale."""
+    pixels = images.in_srgb(images.read(path, read))
+    return eight_bits(pixels), 255 * noise_level(pixels)
 
 
 def _pair(before: np.ndarray, after: np.ndarray, form: str) -> tuple[str, str]:

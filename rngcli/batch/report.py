@@ -73,7 +73,7 @@ def _head(task: Task, status: str) -> Row:
 def check_report(path: Path) -> None:
     """UsageError where the suffix names no form of report, or where the file is somebody's own."""
     if path.suffix not in (".json", ".csv", ".html"):
-        raise UsageError(f"--report {path} is neither .json, .csv nor .html", "name it so")
+        raise UsageError(f"--report {path} is neither .json nor .csv, nor .html", "name it so")
     if not path.parent.is_dir():
         raise EnvironmentFault(f"the report {path} cannot be written ({path.parent} is no folder)", "choose another")
     check_place(path, "the report")

@@ -1,137 +1,137 @@
-"""`rng bench`: what a tile costs here, by precision and batch size, as ratios within one run."""
+"""`rng bench`: how fast it is here, where the time goes, and what one would have without it."""
 
 from __future__ import annotations
 
 import json
-import platform
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, Debug, Device, Model
-from .progress import counted
+from .options import DEFAULT_MODEL, MOST_STEPS, BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
 
 if TYPE_CHECKING:
-    import torch
+    from rich.table import Table
 
-    from ..inference.pipeline import Pipeline
-    from ..models.bundle import Bundle
+    from ..evaluation.speed.measurement import Figures, Subject
 
 
 def bench(
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="Real pictures; else synthetic ones are made.")
+    ] = None,
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
-    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Timed calls of each kind.")] = 5,
-    json_out: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    precision: Precision = "auto",
+    batch_size: BatchSize = 0,
+    method: MethodName = None,
+    detail: Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="0: the reconstruction alone.")] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=MOST_STEPS, help="Evaluations everywhere; else as decided.")
+    ] = None,
+    count: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Synthetic pictures.")] = 2,
+    megapixels: Annotated[
+        float, typer.Option(metavar="MPX", min=0.01, max=400, help="Size of a synthetic picture.")
+    ] = 1.0,
+    loops: Annotated[bool, typer.Option("--loops/--no-loops", help="Beside plainer loops.")] = True,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Beside BM3D and NLM where installed.")] = True,
+    json_out: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Milliseconds a tile for the reconstruction and for one evaluation of the generator, and what they allow.
+    """Mpx/s from disk to disk and by stage, cost by evaluation, slot occupancy, memory, share of the machine's roof.
 
-    Mpx/s without generated detail, and with as many evaluations as the model gives a tile that needs most; and how long
-    24 Mpx take so. Kinds are timed in turn, so that a busy machine slows all of them alike: trust the ratios, not the
-    absolutes.
+    Beside them, in the same run: Algorithm 1 as it is printed, batches that wait for their slowest tile, and BM3D and
+    non-local means. On a machine that does other things too, trust the ratios and not the absolutes.
+
+    Example: rng bench photos/*.jpg --detail 0 --json
     """
-    from rich.console import Console
-    from rich.table import Table
+    import tempfile
 
+    from ..device import heed_cpu_quota
+    from ..evaluation.speed.measurement import Subject, measure
+    from ..inference.pipeline import Pipeline
+    from ..methods.contract import Request
     from ..models.bundle import load
 
+    heed_cpu_quota()
     bundle = load(model)
-    most = _most_evaluations(bundle)
-    rows = _measure(bundle, device, repeats, most)
+
+    def opened(kind: type[Pipeline]) -> Pipeline:
+        return kind(bundle, device, precision, batch_size or None, method)
+
+    with tempfile.TemporaryDirectory(prefix="rng-bench-") as folder:
+        paths = pictures or _synthetic(Path(folder), count, megapixels)
+        subject: Subject = Subject(opened, Request(steps=steps, detail=detail), paths)
+        figures = measure(subject, lambda what: None if quiet else typer.echo(f"{what} …", err=True),
+                          loops=loops, peers=peers)  # fmt: skip
     if json_out:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    steps = counted(most, "steps")
-    table = Table("precision", "tiles a batch", "r(x) [ms/tile]", "g [ms/tile]", "against the first", "0 steps [Mpx/s]",
-                  f"{steps} [Mpx/s]", "s for 24 Mpx", title=f"{Path(model).stem} on {rows[0]['device']}")  # fmt: skip
-    for row in rows:
-        ratio = rows[0]["mpx"] / row["mpx"]
-        costs = (f"{row['start']:.1f}", f"{row['step']:.1f}", f"×{ratio:.2f}")
-        speeds = (f"{row['mpx_0']:.2f}", f"{row['mpx']:.2f}", f"{24 / row['mpx']:.0f}")
-        table.add_row(row["precision"], str(row["capacity"]), *costs, *speeds)
-    Console().print(table)
+        print(json.dumps(figures.as_json()))
+    else:
+        from rich.console import Console
+
+        Console().print(_table(figures, model))
 
 
-def _most_evaluations(bundle: Bundle) -> int:
-    """Of the generator, in the fullest of the model's budgets; 0 where it has no generator."""
-    from ..methods.rng import rng_of
+def _synthetic(folder: Path, count: int, megapixels: float) -> list[Path]:
+    """Noisy pictures, half of each smooth and half textured, so that their tiles differ in what they need."""
+    import numpy as np
 
-    budgets = rng_of(bundle).budgets if "rng" in bundle.methods else ()
-    return max((budget.evaluations for budget in budgets), default=0)
+    from .. import images
 
-
-def device_words(device: torch.device) -> str:
-    """What a device is called: a GPU by its maker's name, a CPU by its own and the threads that are used of it."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "mps":
-        return "Apple Metal"
-    found = platform.processor()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), found)
-    return f"{found or platform.machine()}, {counted(torch.get_num_threads(), 'threads')}"
+    height = max(1, round((megapixels * 1e6 / 1.5) ** 0.5))
+    width = max(1, round(1.5 * height))
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+        texture = 0.2 * np.sin(0.7 * width * x + 9 * y) * np.sin(0.9 * height * y) * (x > 0.5)
+        plain = np.stack([0.3 + 0.4 * x, 0.6 - 0.3 * y, 0.3 + 0.2 * (x + y)], axis=-1) + texture[..., None]
+        noisy = plain + rng.normal(0, rng.uniform(10, 40) / 255, plain.shape)
+        paths.append(folder / f"{number}.png")
+        images.write(paths[-1], images.Image(noisy.clip(0, 1).astype(np.float32)))
+    return paths
 
 
-def _measure(bundle: Bundle, device: str, repeats: int, most: int) -> list[dict[str, Any]]:
-    """Medians over `repeats` rounds; each round times every kind once."""
-    from ..device import find_device
-    from ..inference.pipeline import Pipeline
+def _table(figures: Figures, model: str) -> Table:
+    from rich.table import Table
 
-    capacities = (1, 4) if find_device(device).type == "cpu" else (16, 64)
-    pipelines = [Pipeline(bundle, device, p, c) for p in ("fp32", "bf16") for c in capacities]
-    kinds = [(pipeline, *_calls(pipeline, most)) for pipeline in pipelines]
-    timed: list[list[tuple[float, float]]] = [[] for _ in kinds]
-    for _ in range(repeats + 1):
-        for kind, times in zip(kinds, timed, strict=True):
-            times.append((_seconds(kind[1]), _seconds(kind[2])))
-    rows = []
-    for pipeline, times in zip(pipelines, timed, strict=True):
-        # The first round warms up. A tile brings as many new pixels as its neighbours leave it.
-        new = (pipeline.frame.tile - pipeline.frame.overlap) ** 2 / 1e6
-        start, step = (sorted(column)[repeats // 2] / pipeline.capacity for column in zip(*times[1:], strict=True))
-        mpx = [new / (start + n * step) for n in (0, most)]
-        rows.append({"device": device_words(pipeline.device), "precision": pipeline.precision,
-                     "capacity": pipeline.capacity, "start": 1e3 * start, "step": 1e3 * step, "evaluations": most,
-                     "mpx_0": mpx[0], "mpx": mpx[1]})  # fmt: skip
+    table = Table("what", "measured", title=f"{model} on {figures.device}")
+    for what, measured in _rows(figures):
+        table.add_row(what, measured)
+    return table
+
+
+def _rows(f: Figures) -> list[tuple[str, str]]:
+    tiles = "tile" if f.capacity == 1 else "tiles"
+    rows = [
+        ("pictures", f"{f.megapixels:.1f} Mpx, {f.tiles} tiles; {f.precision}, {f.capacity} {tiles} a batch"),
+        ("from disk to disk", f"{f.end_to_end:.3f} Mpx/s; 24 Mpx take {_duration(24 / f.end_to_end)}"),
+        ("pixels to pixels", f"{f.engine:.3f} Mpx/s"),
+        *((f"  {stage}", f"{1e3 * s / f.megapixels:.0f} ms/Mpx") for stage, s in f.seconds.items()),
+        ("a start", f"{f.start_ms:.1f} ms/tile, {f.start_share:.0%} of the roof"),
+    ]
+    if f.step_ms is not None and f.step_share is not None:
+        rows += [("a step", f"{f.step_ms:.1f} ms/tile, {f.step_share:.0%} of the roof")]
+        rows += [("evaluations", f"{f.evaluations:.2f} a tile; slots {f.occupancy:.1%} occupied")]
+    if f.budget_line:
+        first, each, r2 = f.budget_line
+        rows += [("cost by budget", f"{1e3 * first:.0f} + {1e3 * each:.0f} ms a tile and evaluation, R² {r2:.4f}")]
+    rows += [("roof", f"{f.roof / 1e9:.0f} GFLOP/s, a product of matrices in {f.precision}")]
+    if f.waits is not None:
+        rows += [("waits of the host", f"{f.waits}")]
+    on_device = f", {f.device_bytes / 2**30:.2f} GiB on the device" if f.device_bytes else ""
+    rows += [("memory at most", f"{f.host_bytes / 2**30:.2f} GiB resident{on_device}")]
+    if f.plain:
+        rows += [("the plain loop", f"{f.plain:.3f} Mpx/s: ×{f.engine / f.plain:.2f} by the engine")]
+    if f.fixed and f.fixed_occupancy is not None:
+        ratio, share = f.engine / f.fixed, f.fixed_occupancy
+        rows += [("batches that wait", f"{f.fixed:.3f} Mpx/s, {share:.0%} occupied: ×{ratio:.2f} by the engine")]
+    for name, speed in f.peers.items():
+        told = f"{speed:.3f} Mpx/s: ×{f.engine / speed:.1f} by the engine" if speed else "not installed"
+        rows += [(name, told)]
     return rows
 
 
-def _calls(pipeline: Pipeline, most: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A full start and a full step of `pipeline` on noise; no step where there is no generator."""
-    import numpy as np
-
-    from ..inference.scheduler import TileState
-    from ..methods.contract import Request
-
-    shape = pipeline.frame.tile, pipeline.frame.tile, 3
-    pictures = [pipeline.upload(np.random.default_rng(i).random(shape, np.float32)) for i in range(pipeline.capacity)]
-    tiles = [TileState(i, 0, slot=i) for i in range(pipeline.capacity)]
-
-    def start() -> None:
-        pipeline.start(tiles, pictures, Request(steps=most))
-
-    def step() -> None:
-        if most:
-            pipeline.step(tiles, seed=0)
-
-    return start, step
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    """One call, waited for: a GPU answers before it has finished."""
-    import torch
-
-    begun = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -13,6 +13,7 @@ from . import completion
 from .asked import Asked
 from .options import (
     DEFAULT_MODEL,
+    MODEL,
     MOST_STEPS,
     OUTPUT,
     PROCESS,
@@ -133,6 +134,21 @@ def denoise(
     model: Model = DEFAULT_MODEL,
     method: MethodName = None,
     device: Devices = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Share the pictures among the machines of a Ray cluster, which see the same files.",
+            autocompletion=completion.clusters,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=100_000, help="Of the cluster; else one a GPU, or CPU.", rich_help_panel=MODEL
+        ),
+    ] = None,
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
     suffix: Annotated[

@@ -121,7 +121,13 @@ def measure(
         ),
     ] = None,
     examples: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Pictures of each case in the HTML.", rich_help_panel=REPORT)
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Pictures of each case in the HTML, beside the worst; 0: none at all.",
+            rich_help_panel=REPORT,
+        ),
     ] = 3,
     submission: Annotated[
         Path | None,

@@ -44,6 +44,12 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is no TOML ({error})", "correct it") from None
 
 
+def used(given: Mapping[str, Any]) -> str:
+    """The line that tells where settings came from; empty where all were typed."""
+    preset = f", preset {given['preset']}" if given["preset"] else ""
+    return f"settings of {given['config']}{preset}" if given["config"] else ""
+
+
 def preset_names() -> Sequence[str]:
     """For the shell's completion: silent where there is no file, or none that can be read."""
     try:

@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import PIL.Image
 from PIL import ImageDraw, ImageFont
 
 from .. import images
-from ..batch.batch import BatchOptions
+from ..batch.batch_options import BatchOptions
 from ..batch.report import as_line
 from ..batch.worker import denoise_within_memory
 from ..errors import ModelError, NoInputError, UsageError
@@ -33,20 +34,22 @@ from .window import Window
 MARGIN = 32  # [px] denoised around the part, so that its edges see what they see in the whole picture
 GAP, LABEL = 8, 28  # [px] between the panes; above them
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>rng preview: {name}</title>
 <style>
-  :root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }}
-  body {{ margin: 1rem; }} p {{ margin: .2rem 0; }}
-  div {{ display: flex; flex-wrap: wrap; gap: 8px; margin-top: 1rem; }}
-  figure {{ margin: 0; max-width: 100%; overflow-x: auto; }}
-</style>
+{style}
+body {{ max-width: none; }}
+#panes {{ display: flex; flex-wrap: wrap; gap: 8px; margin-top: 1rem; }}
+figure {{ margin: 0; max-width: 100%; overflow-x: auto; }}
+</style></head>
+<body>
 <h1>{name}</h1>
 {lines}
-<div>
+<div id="panes">
 {figures}
 </div>
-</html>
+</body></html>
 """
 
 
@@ -182,10 +185,10 @@ def _as_image(pane: Pane) -> PIL.Image.Image:
 
 
 def _page(panes: Sequence[Pane], name: str, lines: Sequence[str]) -> str:
-    shown = "\n".join(_figures(panes))
-    return _PAGE.format(
-        name=html.escape(name), lines="\n".join(f"<p>{html.escape(line)}" for line in lines), figures=shown
-    )
+    style = files("rngcli.pages").joinpath("common.css").read_text(encoding="utf-8")
+    words = "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    name = html.escape(as_line(name))
+    return _PAGE.format(name=name, style=style, lines=words, figures="\n".join(_figures(panes)))
 
 
 def _figures(panes: Sequence[Pane]) -> Iterator[str]:

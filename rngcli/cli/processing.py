@@ -14,7 +14,7 @@ from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
-from . import progress
+from . import presets, progress
 from .asked import Asked
 from .operands import Operands
 from .options import MOST_STEPS
@@ -24,8 +24,10 @@ from .stdio import run_piped
 from .window import Window, check_preview
 
 if TYPE_CHECKING:
-    from ..batch.batch import Batch, BatchOptions
+    from ..batch.batch import Batch
+    from ..batch.batch_options import BatchOptions
     from ..batch.file_options import Score
+    from ..batch.ray_cluster import Cluster
     from ..methods.contract import Request
 
 
@@ -34,12 +36,12 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
-        if given["config"]:
-            tell.say(f"settings of {given['config']}" + f", preset {given['preset']}" * bool(given["preset"]))
+        if line := presets.used(given):
+            tell.say(line)
         if given["preview"]:
             return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        files_only = ("reference", "report", "step_map", "shard", "dry_run", "mask")
+        files_only = ("reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
         named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
@@ -70,7 +72,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
 
 def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
     """How pictures are done, read and written; UsageError where a word among it is not known."""
-    from ..batch.batch import BatchOptions
+    from ..batch.batch_options import BatchOptions
     from ..batch.file_options import FileOptions
     from ..inference.strength import Strength
 
@@ -87,8 +89,20 @@ def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, as
     )
     return BatchOptions(
         _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
-        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe,
+        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe, _cluster(given),
     )  # fmt: skip
+
+
+def _cluster(given: Mapping[str, Any]) -> Cluster | None:
+    from ..batch.ray_cluster import Cluster
+
+    if not given["ray"]:
+        if given["workers"]:
+            raise UsageError("--workers is about a cluster", "add --ray ADDRESS|local")
+        return None
+    if given["device"] != "auto":
+        raise UsageError("--device is the cluster's own to choose with --ray", "leave it out")
+    return Cluster(given["ray"], given["workers"])
 
 
 def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
@@ -156,7 +170,9 @@ def _forecast(batch: Batch) -> str:
         with progress.waiting("measuring a tile …"):
             from .forecast import forecast
 
-            return forecast([task.source for task in batch.todo], batch.pipeline, batch.options.request)
+            options = batch.options
+            sources = [task.source for task in batch.todo]
+            return forecast(sources, batch.pipeline, options.request, len(options.devices))
     except RngError as error:
         return f"how long it takes cannot be said: {error.cause}"
 

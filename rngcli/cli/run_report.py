@@ -48,12 +48,14 @@ class RunReport:
     def _facts(self) -> dict[str, str]:
         """What a reader must know of how the pictures were made."""
         options, request = self._batch.options, self._batch.options.request
+        strength = options.files.strength
         return {
             "rng": __version__,
             "model": options.model,
             **({"method": options.method} if options.method else {}),
             "steps": f"at most {request.max_steps}" if request.steps is None else str(request.steps),
             "detail": f"{request.detail:g}",
+            **({} if strength.full else {"strength": f"{strength.luma:g} of light, {strength.chroma:g} of colour"}),
             "seed": str(request.seed),
             "date": date.today().isoformat(),
         }

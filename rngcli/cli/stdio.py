@@ -13,7 +13,7 @@ from .reporter import Reporter
 from .streams import picture_input, picture_output
 
 if TYPE_CHECKING:
-    from ..batch.batch import BatchOptions
+    from ..batch.batch_options import BatchOptions
 
 
 def run_piped(operands: Operands, options: BatchOptions, tell: Reporter) -> Exit:

@@ -263,5 +263,7 @@ def _hosted(quiet: bool) -> AbstractContextManager[Host]:
 
     first = os.environ.get("RANK", "0") == "0"  # as torchrun counts
     with waiting("loading …", quiet or not first, lasting="torch" not in sys.modules):
+        from ..device import heed_cpu_quota
         from ..training.host import hosted  # torch, which takes seconds
+    heed_cpu_quota()
     return hosted(Narrator(quiet))

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..batch.batch import Batch, BatchOptions
-from ..batch.in_memory import renewed
+from ..batch.batch import Batch
+from ..batch.batch_options import BatchOptions
 from ..batch.inputs import Naming, Outcome, Task, keep_apart, plan
 from ..batch.manifest import Stamp, stamp
 from ..batch.report import check_report, rows_of, write_report
+from ..batch.shards import Shard
 from ..device import heed_cpu_quota
 from ..errors import Exit, NoInputError, UsageError
+from ..inference.pipeline import Pipeline
 from ..signals import interruptible
 from .asked import Asked
+from .presets import used
 from .processing import format_asked, options_of
 from .reporter import Reporter
 
@@ -39,11 +42,15 @@ def watch_folder(folder: Path, out: Path, given: Mapping[str, Any]) -> Exit:
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
         if given["report"]:
             check_report(given["report"])
+            if given["report"].suffix == ".html":
+                raise UsageError("a page is made of a run that ends", "give a .json or a .csv to --report")
+        shard = Shard.named(given["shard"]) if given["shard"] else None
         format = format_asked(given["format"])
         options = options_of(given, format, format == "dng", Asked())
-        watched = Watched(folder, out, Naming(given["suffix"], format), options)
+        watched = Watched(folder, out, Naming(given["suffix"], format), options, shard)
         watched.check()
-        tell.say(f"watching {folder} -> {out}; Ctrl-C ends it")
+        for line in filter(None, (used(given), f"watching {folder} -> {out}; Ctrl-C ends it")):
+            tell.say(line)
         try:
             for _ in _looks(folder, watched):
                 for _ in watched.round(tell):
@@ -66,6 +73,7 @@ class Watched:
     out: Path
     naming: Naming
     options: BatchOptions
+    shard: Shard | None = None
     known: dict[Task, None] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by the pictures' names: the last of each
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -73,13 +81,16 @@ class Watched:
     busy: bool = False  # whether pictures are under way
     _seen: dict[Path, tuple[Stamp, float]] = field(default_factory=dict)  # since when [s] a file is as it is
     _tried: dict[Path, Stamp] = field(default_factory=dict)  # the state in which a picture failed
+    _pipeline: Pipeline | None = None  # of all rounds, where there is one device
 
     def check(self) -> None:
         """Before any wait: UsageError and the like where the folder, the model or the settings cannot be meant."""
         if self.out.exists() and self.out.samefile(self.folder):
             raise UsageError("IN and OUT are the same", "give another OUT; inputs are never changed")
-        self._pipeline = self.options.pipeline()
-        self._pipeline.require(self.options.request)
+        several = len(self.options.devices) > 1  # each of which loads the networks in a process of its own
+        if not several:
+            self._pipeline = self.options.pipeline()
+            self._pipeline.require(self.options.request)
 
     def round(self, tell: Reporter) -> Iterator[Outcome]:
         """Do what there is to do, and tell of it."""
@@ -102,12 +113,14 @@ class Watched:
         try:
             step_maps = self.options.files.step_maps
             inputs = plan([self.folder], self.out, self.naming, step_maps=step_maps)
+            inputs = self.shard.of(inputs) if self.shard else inputs
         except NoInputError:
             return None
         if step_maps:
             keep_apart(inputs.tasks, step_maps)
         batch = Batch(inputs, self.options)
-        batch.pipeline = self._pipeline = renewed(self._pipeline)
+        if self._pipeline:
+            batch.pipeline = self._pipeline
         self.passed_over = inputs.passed_over
         self.known |= dict.fromkeys(inputs.tasks)
         batch.todo = [task for task in batch.todo if self._is_due(task)]

@@ -13,6 +13,7 @@ from .report import Closeup
 
 WORST = 8  # of each case and method
 SIDE = 160  # [px]
+ROOM = 24 * 2**20  # [bytes] of a page
 
 
 class Closeups:
@@ -27,8 +28,12 @@ class Closeups:
 
     @property
     def all(self) -> tuple[Closeup, ...]:
-        """Worst first, case by case and method by method."""
-        return tuple(closeup for kept in self._kept.values() for closeup in kept)
+        """Worst first, case by case and method by method; of each alike so many that a page can hold them."""
+        for count in range(WORST, 0, -1):
+            found = [closeup for kept in self._kept.values() for closeup in kept[:count]]
+            if sum(map(_size, found)) <= ROOM:
+                return tuple(found)
+        return ()
 
     def of(
         self, case: str, pair: Pair, method: str, result: Result, scores: Mapping[str, float | None]
@@ -44,8 +49,9 @@ class Closeups:
         x, y, width, height = box = where_most_different(pair.clean, result.pixels, SIDE)
         cut = slice(y, y + height), slice(x, x + width)
         output, clean = result.pixels[cut], pair.clean[cut]
-        sides = (pair.noisy[cut], output, clean, absolute_error(output, clean))
-        closeup = Closeup(case, pair.key, method, badness, box, *map(data_uri, sides))
+        sides = map(data_uri, (pair.noisy[cut], output, clean))
+        error = data_uri(absolute_error(output, clean), "WEBP")
+        closeup = Closeup(case, pair.key, method, badness, list(box), *sides, error)
         self._keep(closeup)
         return closeup
 
@@ -54,3 +60,7 @@ class Closeups:
         kept.append(closeup)
         kept.sort(key=lambda one: -one.badness)
         del kept[WORST:]
+
+
+def _size(closeup: Closeup) -> int:
+    return sum(map(len, (closeup.noisy, closeup.output, closeup.clean, closeup.error)))

@@ -47,7 +47,7 @@ class Examples:
         shown = pixels[cut].clip(0, 1)
         picture = Picture(self.case, pair.key, name, shown.shape[1], shown.shape[0], data_uri(shown))
         if result and pair.clean is not None and pair.clean.shape == pixels.shape:
-            picture = replace(picture, error=data_uri(absolute_error(shown, pair.clean[cut])))
+            picture = replace(picture, error=data_uri(absolute_error(shown, pair.clean[cut]), "WEBP"))
         if result is None or result.grid is None or not result.starts.any():
             return picture
         grid = result.grid

@@ -19,7 +19,7 @@ from .report.record import row_as_dict, row_from
 
 
 class RowJournal:
-    """A file of one head, the plan's fingerprint, and a line for each row, kept picture and close-up; or no file at all.
+    """A file of one head, the plan's fingerprint, and a line for each row, picture and close-up; or no file at all.
 
     A line holds the files that its pair was made of, with size and time: what has changed since, or has gone, does not
     count any more.

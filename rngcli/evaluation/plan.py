@@ -134,6 +134,8 @@ def open_plan(
     if opened and opened[0].device.type == "cuda":
         metrics = Options(**{**vars(metrics), "device": str(opened[0].device)})
     provenance = _provenance(opened, model.name, sweep)
+    if matched := sorted({column.name.split()[0] for column in columns if column.against}):
+        provenance[", ".join(matched)] = "as much as costs the PSNR of rng, picture by picture; its mean in brackets"
     return EvaluationPlan(benchmarks, columns, Judge(metrics), examples, provenance, reconstructions)
 
 

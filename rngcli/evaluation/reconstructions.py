@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ..errors import EnvironmentFault
 from ..inference.engine import Job, Result, denoise
 from ..inference.pipeline import Pipeline
 from ..methods.contract import Request
@@ -44,10 +45,18 @@ class Reconstructions:
         """Pass results on, which are reconstructions, and keep them."""
         for result in results:
             if not result.error:
-                path = Path(self._folder.name) / f"{len(self._kept)}.npy"
-                np.save(path, result.pixels)
+                path = self._saved(result.pixels)
                 self._kept[result.key] = path, replace(result, pixels=result.pixels[:0])
             yield result
+
+    def _saved(self, pixels: np.ndarray) -> Path:
+        try:
+            path = Path(self._folder.name) / f"{len(self._kept)}.npy"
+            np.save(path, pixels)
+        except OSError as error:
+            cause = f"reconstructions cannot be kept for the while of a run ({error.strerror})"
+            raise EnvironmentFault(cause, "make room there, or set TMPDIR to another folder") from None
+        return path
 
     def make(self, jobs: Iterable[Job]) -> Iterator[Result]:
         """Reconstruct pictures, and keep them."""

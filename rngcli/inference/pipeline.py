@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device import exact_float32, find_device, find_precision, is_out_of_memory, placed_bytes, usual_capacity
+from ..device import (
+    exact_float32,
+    find_device,
+    find_precision,
+    is_out_of_memory,
+    keep_freed_memory,
+    placed_bytes,
+    usual_capacity,
+)
 from ..diffusion.operators import Identity, Operator, Seen
 from ..errors import EnvironmentFault
 from ..methods import open_method
@@ -70,9 +78,13 @@ class Pipeline:
         self.bundle, self.precision = bundle, precision
         self.device = find_device(device)
         self.dtype = find_precision(self.device, precision)
+        keep_freed_memory()
         self.name = method or next(iter(bundle.methods), "")
         self.operator = operator or Identity()
         self.method: Method = self._opened()
+        if precision == "auto" and self.dtype == torch.float16 and not self._finite():
+            self.dtype = torch.bfloat16
+            self.method = self._opened()
         self.frame = self.method.frame
         self.blending = Blending(self.frame, self.device)
         self.on_device = placed_bytes(self.device)  # the largest picture that is placed on the device [B]
@@ -86,6 +98,16 @@ class Pipeline:
                 raise
             cause, remedy = f"the model does not fit into the memory of {self.device}", "close other programs"
             raise EnvironmentFault(cause, remedy) from error
+
+    @torch.inference_mode()
+    def _finite(self) -> bool:
+        """Whether a tile of every brightness and much noise stays within the number format's range."""
+        wide = self.method.frame.wide
+        ramp = torch.linspace(0, 1, wide).expand(1, 3, wide, wide)
+        pixels = (ramp + 0.3 * gaussian_field(0, 0, torch.zeros(1, 2, dtype=torch.int64), wide)).to(self.device)
+        seen = Seen(pixels, torch.ones_like(pixels[:, :1]), torch.full((1,), 0.3, device=self.device))
+        held, _ = self.method.start(seen, Request(detail=0) if "detail" in self.method.understands else Request())
+        return all(bool(value.isfinite().all()) for value in held.values())
 
     def _size(self, capacity: int) -> None:
         self.capacity = capacity

@@ -17,6 +17,7 @@ from ..diffusion.hqs import HalfQuadraticSplitting, HQSSpec
 from ..diffusion.operators import TAPER, Blur, Decimate, Identity, Mask, Operator, Seen
 from ..models.bundle import Bundle, MethodSpec
 from ..nets.contrast import denoise
+from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
 
@@ -41,7 +42,7 @@ class DiffPIR:
     unit = 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, operator: Operator) -> None:
-        self.net = replica(net, device, dtype)
+        self.net = replica(folded(net), device, dtype)
         self.operator = operator
         spec, self.evaluations = SETTINGS.get(type(operator), SETTINGS[Blur])
         self.process = HalfQuadraticSplitting(spec)

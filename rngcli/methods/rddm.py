@@ -19,6 +19,7 @@ from ..diffusion.operators import Identity, Operator, Seen
 from ..diffusion.rddm import RDDMSpec, ResidualDenoisingDiffusion
 from ..errors import UsageError
 from ..models.bundle import Bundle, MethodSpec
+from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
 from .contract import STATE, Frame, Held, Plan, Request, Step
 
@@ -35,8 +36,8 @@ class RDDM:
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:
         """`walker`: what has learned to walk on from what `net` makes of the noisy picture; by default `net`, too."""
-        self.net = replica(net, device, dtype)
-        self.walker = replica(walker, device, dtype) if walker else self.net
+        self.net = replica(folded(net), device, dtype)
+        self.walker = replica(folded(walker), device, dtype) if walker else self.net
         self.process = ResidualDenoisingDiffusion(RDDMSpec())
         self.end = self.process.end
         pictures = (3, self.frame.wide, self.frame.wide)

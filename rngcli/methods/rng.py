@@ -18,6 +18,7 @@ from ..errors import ModelError, UsageError
 from ..models.bundle import RNG_ROLES, Bundle, MethodSpec, kind_of, networks_hash
 from ..nets.bands import BandController
 from ..nets.controller import Controller
+from ..nets.folding import folded
 from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
@@ -138,8 +139,8 @@ class RnG:
             raise ModelError(cause, "run `rng train controller` again")
         self.budgets = parts.budgets
         self.process = ResidualDiffusion(parts.process)
-        self.nafnet = replica(parts.nafnet, device, dtype)
-        self.generator = parts.generator and replica(parts.generator, device, dtype)
+        self.nafnet = replica(folded(parts.nafnet), device, dtype)
+        self.generator = parts.generator and replica(folded(parts.generator), device, dtype)
         # In float32 everywhere: it is small, and its roundings must not tip a tile into another budget.
         self.controller = parts.controller and replica(parts.controller, device)
         # Where attention pools over a tile, tiles differ wherever they begin: such bundles keep the grid that they had.

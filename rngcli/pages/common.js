@@ -1,8 +1,17 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
+// Of ARIA the attributes are set: not every browser knows the properties.
+const describe = (node, words) => {
+  for (const [key, value] of Object.entries(words)) node.setAttribute(key.replace(/^aria/, "aria-").toLowerCase(), value);
+  return node;
+};
 const el = (name, props = {}, ...children) => {
-  const node = Object.assign(document.createElement(name), props);
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(props)) {
+    if (key === "role" || key.startsWith("aria")) describe(node, { [key]: value });
+    else node[key] = value;
+  }
   node.append(...children.filter((c) => c !== null));
   return node;
 };
@@ -80,8 +89,8 @@ class Comparison {
     const percent = this.position * 100;
     this.left.style.clipPath = `inset(0 ${100 - percent}% 0 0)`;
     this.handle.style.left = `${percent}%`;
-    this.handle.ariaValueNow = String(Math.round(percent));
-    this.handle.ariaValueText = `${Math.round(percent)} % ${this.names?.[0] ?? ""}, the rest ${this.names?.[1] ?? ""}`;
+    const [left, right] = this.names ?? ["", ""];
+    describe(this.handle, { ariaValueNow: Math.round(percent), ariaValueText: `${Math.round(percent)} % ${left}, the rest ${right}` });
   }
 
   // How much detail each tile got: shares in [0, 1] between borders in pixels of a picture of width × height.
@@ -132,7 +141,7 @@ class SortedTable {
     this.table.tBodies[0].replaceChildren(...[...rows].sort(rank).map((r) => el("tr", {}, ...this.columns.map((c) =>
       el("td", { className: c.text ? "text" : "", textContent: c.text ? c.of(r) ?? "" : number(c.of(r), c.digits) })))));
     [...this.table.tHead.rows[0].cells].forEach((cell, i) => {
-      cell.ariaSort = i === this.column ? (this.down ? "descending" : "ascending") : "none";
+      describe(cell, { ariaSort: i === this.column ? (this.down ? "descending" : "ascending") : "none" });
       cell.firstChild.textContent = this.columns[i].head + (i === this.column ? (this.down ? " ▼" : " ▲") : "");
     });
   }

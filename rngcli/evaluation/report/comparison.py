@@ -9,8 +9,8 @@ from rich.table import Table
 
 from ...errors import UsageError
 from ..paired import PairedDifference
+from .figures import shown
 from .record import Metric, Report, Row
-from .tables import shown
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ function summary(one) {
   const table = el("table", {},
     el("thead", {}, el("tr", {}, ...heads.map((h) => el("th", { scope: "col", textContent: h })))), el("tbody", {}, ...body));
   $("cases").append(el("h2", { textContent: one.name }), el("p", { className: "fine", textContent: `${one.pictures} pictures: ${one.protocol}.` }),
-    ...scrolling(table, `Means on ${one.name}`), scatter(rows) ?? "");
+    ...scrolling(table, `Means on ${one.name}`), ...data.told[one.name].map((text) => el("p", { className: "fine", textContent: `At equal PSNR, ${text}.` })), scatter(rows) ?? "");
 }
 
 // --- plots ----------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ function level(name, cases, sigmas, metric) {
       root.append(mark);
     }
   }
-  const keys = lines.flatMap(({ method }) => [dot(method), `${method}  `]);
+  const keys = lines.map(({ method }) => el("span", { className: "key" }, dot(method), method));
   return el("figure", { className: "plot" }, root, el("figcaption", {}, `${name}, ${metric.label}: `, ...keys));
 }
 
@@ -230,15 +230,18 @@ function differences(told) {
 const tint = (metric, value) => (worth(metric, value) > 0 ? "better" : "poorer");
 
 function histogram(found, metric) {
-  const values = found.map((d) => d.value), count = Math.min(20, Math.max(5, Math.round(Math.sqrt(found.length) * 1.5)));
-  const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)], step = (high - low || 1) / count;
+  const values = found.map((d) => d.value);
+  const least = Math.min(0, ...values), most = Math.max(0, ...values);
+  const step = (most - least || 1) / Math.min(20, Math.max(5, Math.round(Math.sqrt(found.length) * 1.5)));
+  // Bins end at zero: none holds pictures that gained and pictures that lost.
+  const start = Math.floor(least / step), count = Math.max(Math.ceil(most / step) - start, 1);
   const bins = Array.from({ length: count }, () => 0);
-  for (const v of values) bins[Math.min(count - 1, Math.floor((v - low) / step))] += 1;
-  const { root, px, py } = axes({ low: low - step / 2, high: low + step * (count + 0.5), name: `difference in ${metric.label}` },
+  for (const v of values) bins[Math.min(count - 1, Math.max(0, Math.floor(v / step) - start))] += 1;
+  const { root, px, py } = axes({ low: (start - 0.5) * step, high: (start + count + 0.5) * step, name: `difference in ${metric.label}` },
     { low: 0, high: Math.max(...bins) * 1.1, name: "pictures" }, `Histogram of the difference in ${metric.label}`);
   bins.forEach((n, i) => {
-    const [a, b] = [px(low + i * step) + 1, px(low + (i + 1) * step) - 1];
-    const bar = svg("path", { d: `M${a} ${py(0)}V${py(n)}H${b}V${py(0)}Z`, class: tint(metric, low + (i + 0.5) * step) });
+    const at = (start + i) * step;
+    const bar = svg("path", { d: `M${px(at) + 1} ${py(0)}V${py(n)}H${px(at + step) - 1}V${py(0)}Z`, class: tint(metric, at + step / 2) });
     bar.append(svg("title", {}, `${n} pictures`));
     if (n) root.append(bar);
   });

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from ...pages.document import document
 from .record import Report, bracket, summarise
+from .rivalry import told
 from .tables import as_dict
 
 
@@ -13,6 +14,7 @@ def html(report: Report) -> str:
     """A page that draws itself from its data; opens from disk, light and dark, wide and narrow."""
     data = {
         **as_dict(report),
+        "told": {case.name: told(report, case.name) for case in report.cases},
         "bracket": bracket(summarise(report)),
         "pictures": [asdict(picture) for picture in report.pictures],
         "closeups": [asdict(closeup) for closeup in report.closeups],

@@ -16,20 +16,11 @@ from rich.text import Text
 from ...batch.report import json_number
 from ...errors import NoInputError
 from ..paired import PairedDifference
+from .figures import shown
 from .record import Case, Estimate, Metric, Report, Summary, best, bracket, row_as_dict, row_from, summarise
+from .rivalry import rivalries, told
 
 FORMAT = "rng-report-1"
-
-
-def shown(estimate: Estimate | PairedDifference | None, metric: Metric, plus: str = "") -> str:
-    """An estimate as text: mean and interval, or n/a; `plus` puts a sign before positive numbers too."""
-    if estimate is None:
-        return "n/a"
-    infinite = getattr(estimate, "infinite", 0)
-    if infinite == estimate.count:
-        return "∞"
-    mean, low, high = (f"{v:{plus}.{metric.digits}f}" for v in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]" + f" + {infinite} ∞" * (infinite > 0)
 
 
 def terminal(report: Report) -> Group:
@@ -38,7 +29,8 @@ def terminal(report: Report) -> Group:
     parts: list[Table | Text] = []
     for case in report.cases:
         here = [s for s in summaries if s.case == case.name]
-        parts += [_rich_table(case, here, report.metrics), Text(case.protocol, style="dim")]
+        parts += [_rich_table(case, here, report.metrics), *map(Text, told(report, case.name))]
+        parts.append(Text(case.protocol, style="dim"))
     facts = " · ".join(f"{name} {value}" for name, value in report.provenance.items())
     parts += [Text(note, style="yellow") for note in report.notes]
     return Group(*parts, Text(f"[…] {bracket(summaries)}", style="dim"), Text(facts, style="dim"))
@@ -79,7 +71,8 @@ def as_markdown(report: Report) -> str:
         for s in here:
             cells = [f"**{text}**" if top else text for text, top in _cells(s, here, report.metrics)]
             lines.append(_row(s.label, *cells, f"{s.evaluations:.1f}", f"{s.seconds_per_megapixel:.2f}"))
-        lines += ["", f"Protocol: {case.protocol}.", ""]
+        lines += ["", *(f"- at equal PSNR, {line}" for line in told(report, case.name)), ""]
+        lines += [f"Protocol: {case.protocol}.", ""]
     lines += [f"[…] {bracket(summaries)}.", ""]
     lines += [f"- {metric.label}: {metric.protocol}" for metric in report.metrics]
     lines += [f"- {name}: {value}" for name, value in report.provenance.items()]
@@ -111,14 +104,17 @@ def as_dict(report: Report) -> dict:
     for key in ("cases", "metrics"):
         whole[key] = [asdict(item) for item in whole[key]]
     whole["rows"] = [row_as_dict(row) for row in report.rows]
+    whole["rivals"] = [asdict(one) | {"difference": _finite(one.difference)} for one in rivalries(report)]
     summary = [asdict(s) | {"scores": {k: _estimate(e) for k, e in s.scores.items()}} for s in summarise(report)]
     return {**whole, "provenance": dict(report.provenance), "summary": summary}
 
 
 def _estimate(estimate: Estimate | None) -> dict | None:
-    if not estimate:
-        return None
-    return {name: json_number(value) for name, value in asdict(estimate).items()} | {"interval": estimate.is_interval}
+    return _finite(estimate) | {"interval": estimate.is_interval} if estimate else None
+
+
+def _finite(estimate: Estimate | PairedDifference) -> dict:
+    return {name: json_number(value) for name, value in asdict(estimate).items()}
 
 
 def as_json(report: Report) -> str:

@@ -1,0 +1,99 @@
+"""The bench measures what it says: every row of a batch, every wait, and the same pictures as the engine's."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rngcli import images
+from rngcli.cli import app
+from rngcli.evaluation.speed import peers
+from rngcli.evaluation.speed.loops import PlainLoop, fixed_batches
+from rngcli.evaluation.speed.measurement import STAGES, Subject, budget_line, measure
+from rngcli.evaluation.speed.stages import StagedPipeline
+from rngcli.inference.engine import Job, denoise
+from rngcli.inference.pipeline import Pipeline
+from rngcli.methods.contract import Request
+from rngcli.models.bundle import save
+from tests.test_recovery import bundle  # noqa: F401 - a fixture: a method that costs nothing
+from tests.tiny import random_bundle
+
+
+def noise(*shape):
+    return np.random.default_rng(0).random((*shape, 3), np.float32)
+
+
+def test_slots_are_occupied_where_budgets_are_mixed(bundle):  # noqa: F811
+    pipeline = StagedPipeline(bundle, "cpu", "fp32", 16)
+    level = np.linspace(0, 1, 130, dtype=np.float32)[:, None, None]
+    jobs = [Job(str(i), (noise(130, 130) * level) ** (0.3 + i / 30)) for i in range(30)]
+    results = list(denoise(jobs, pipeline, Request()))
+    budgets = {int(steps) for result in results for steps in result.steps.flat}
+    tiles = sum(result.steps.size for result in results)
+    assert (tiles >= 500, len(budgets) >= 4) == (True, True), (tiles, budgets)
+    assert pipeline.tiles["blend"] == tiles
+    assert pipeline.tiles["step"] == sum(int(result.steps.sum()) for result in results)
+    assert pipeline.occupancy >= 0.97
+    needed, stepped = fixed_batches(Pipeline(bundle, "cpu", "fp32", 16), [job.pixels for job in jobs], Request())
+    assert needed == pipeline.tiles["step"]
+    assert needed / stepped < 0.9, "batches that wait for their slowest tile idle"
+
+
+def test_cost_is_linear_in_the_budget():
+    first, each, r2 = budget_line(Pipeline(random_bundle(), "cpu", "fp32", 1), noise(256, 480))
+    assert first > 0
+    assert each > 0
+    assert r2 >= 0.99
+
+
+def test_the_plain_loop_makes_the_engines_picture():
+    pipeline, pixels, request = Pipeline(random_bundle(), "cpu", "fp32", 2), noise(260, 60), Request(seed=3)
+    (result,) = denoise([Job("x", pixels)], pipeline, request)
+    np.testing.assert_allclose(PlainLoop(pipeline).restore(pixels, request), result.pixels, atol=1 / 255)
+
+
+def test_every_figure_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "SIDE", 32)
+    images.write(tmp_path / "a.png", images.Image(noise(70, 300)))
+    made = random_bundle()
+    opened = []
+
+    def opening(kind):
+        opened.append(kind(made, "cpu", "fp32", 2))
+        return opened[-1]
+
+    figures = measure(Subject(opening, Request(), [tmp_path / "a.png"]), lambda what: None)
+    assert set(figures.seconds) == set(STAGES)
+    assert all(seconds > 0 for seconds in figures.seconds.values())
+    assert (figures.tiles, figures.megapixels) == (2, pytest.approx(0.021))
+    assert 0 < figures.evaluations <= 4
+    assert 0 < figures.start_share < 1
+    assert figures.end_to_end * figures.engine * figures.plain * figures.fixed > 0
+    assert figures.host_bytes > 2**26
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"], "nothing is left behind"
+    json.dumps(figures.as_json())
+
+
+def test_a_peer_that_is_not_there_is_named_as_absent(monkeypatch):
+    monkeypatch.setattr(peers, "SIDE", 32)
+    monkeypatch.setitem(__import__("sys").modules, "bm3d", None)
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    speeds = peers.peer_speeds(noise(40, 40))
+    assert list(speeds) == ["bm3d", "scikit-image NLM", "OpenCV NLM"]
+    assert speeds["bm3d"] is speeds["OpenCV NLM"] is None
+
+
+def test_the_command(tmp_path):
+    save(random_bundle(), tmp_path / "tiny.safetensors")
+    asked = ["bench", "--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32",
+             "--count", "1", "--megapixels", "0.02", "--no-peers"]  # fmt: skip
+    told = CliRunner().invoke(app, [*asked, "--json"])
+    assert told.exit_code == 0, told.output
+    figures = json.loads(told.stdout)
+    assert figures["seconds_for_24_megapixels"] == pytest.approx(24 / figures["end_to_end"])
+    assert "stages …" in told.stderr
+    plain = CliRunner().invoke(app, [*asked, "--detail", "0", "--no-loops", "--quiet"])
+    assert "24 Mpx take" in plain.stdout
+    assert "a step" not in plain.stdout
+    assert not plain.stderr
