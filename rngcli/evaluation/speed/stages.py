@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.canvas import Canvas
+from ...inference.job import Rows
 from ...inference.pipeline import Finished, Pipeline
 from ...inference.scheduler import TileState
 from ...inference.uploaded import Uploaded
@@ -87,8 +88,8 @@ class StagedPipeline(Pipeline):
     ) -> Finished:
         return self._timed("blend", len(tiles), super().finish, tiles, pictures, detail, also)
 
-    def canvas(self, picture: Uploaded) -> Canvas:
-        canvas = super().canvas(picture)
+    def canvas(self, picture: Uploaded, rows: Rows | None = None) -> Canvas:
+        canvas = super().canvas(picture, rows)
         put = canvas.put
         canvas.put = lambda i, share: self._timed("blend", 0, put, i, share)  # type: ignore[method-assign]
         return canvas
