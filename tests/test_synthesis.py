@@ -219,7 +219,7 @@ def test_a_broken_picture_is_named_and_the_others_are_made(synth, folders, tmp_p
     assert "camera/broken.png is left out" in done.err
 
 
-@pytest.mark.parametrize("out", ["clean/pairs", "camera", "clean"])
+@pytest.mark.parametrize("out", ["clean/pairs", "camera", "clean", "."])
 def test_pairs_never_lie_among_what_they_are_made_from(synth, folders, out):
     done = synth(folders / out)
     assert done.code == 2

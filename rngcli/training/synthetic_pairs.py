@@ -19,6 +19,7 @@ from ..atomic import remove_parts, whole, write_bytes
 from ..data.camera_noise import CameraNoise, measure
 from ..data.degrade import DegradeSpec, to_8_bits
 from ..data.folders import clean_folder, keyed
+from ..data.image_cache import large_enough
 from ..data.photographs import Photographs, developed_below
 from ..data.random_fields import gaussian_blur, uniform
 from ..device import find_device
@@ -31,8 +32,10 @@ from .spec import TrainSpec
 from .stages.unconditional import Unconditional
 
 MOST_PHOTOGRAPHS = 64  # of the camera, evenly spread over the folder: more tell nothing new
+MOST_PIXELS = 400_000_000  # of them that a network learns from: they are all kept in memory
 NETWORK_CROP, NETWORK_BATCH = 64, 16
 BLUR_RADIUS = 5  # [px] of the strongest
+SIDES = ("noisy", "clean")
 RECORD = "synthesis.json"  # in the folder of the pairs: how they were made, and what came of it
 
 
@@ -57,7 +60,7 @@ class PairsSpec:
         """Raises UsageError where what is made would be among what it is made from."""
         out = self.out.resolve()
         for source in (self.clean.resolve(), self.camera.resolve()):
-            if out == source or out.is_relative_to(source) or source.is_relative_to(out / "noisy"):
+            if out.is_relative_to(source) or any(source.is_relative_to(out / side) for side in SIDES):
                 raise UsageError(f"{self.out} and {source} are not apart", "give another OUT")
 
 
@@ -105,7 +108,7 @@ class SyntheticPairs:
 
     def _pair(self, key: str, synthesis: Synthesis, made: Made) -> tuple[Tensor, Tensor]:
         """(noisy, clean), (3, H, W) each, written unless both are there."""
-        places = [self.spec.out / side / f"{key}.png" for side in ("noisy", "clean")]
+        places = [self.spec.out / side / f"{key}.png" for side in SIDES]
         if all(place.exists() for place in places):
             noisy, clean = (_pixels(place) for place in places)
             return noisy, clean
@@ -138,7 +141,9 @@ class SyntheticPairs:
         """A DDPM of the camera's photographs, trained for `minutes` in all, in OUT/ddpm."""
         if self.spec.minutes is None:
             return None
-        photographs = Photographs.load(self.photographs, NETWORK_CROP, self.device, self.host.listener.track)
+        sizes = large_enough(self.photographs, NETWORK_CROP)
+        some = _spread(list(sizes), max(1, len(sizes) * MOST_PIXELS // sum(h * w for h, w in sizes.values())))
+        photographs = Photographs.load(some, NETWORK_CROP, self.device, self.host.listener.track)
         torch.manual_seed(self.spec.seed)
         stage = Unconditional(photographs, NETWORK_BATCH, self.spec.synthesis.process)
         spec = TrainSpec(minutes=self.spec.minutes, lr=2e-3, ema=0.995, warmup=50, seed=self.spec.seed)
@@ -170,7 +175,7 @@ class SyntheticPairs:
                 cause = f"{self.spec.out} holds pairs of another {' and '.join(other)}"
                 raise UsageError(cause, "give another OUT, or the same options as before")
         self._record(settings)
-        for side in ("noisy", "clean"):
+        for side in SIDES:
             for folder in {(self.spec.out / side / key).parent for key in self.sources}:
                 remove_parts(folder)
 
@@ -178,7 +183,8 @@ class SyntheticPairs:
         write_bytes(self.spec.out / RECORD, json.dumps(facts, indent=2).encode() + b"\n")
 
 
-def _spread(files: Sequence[Path], most: int) -> list[Path]:
+def _spread(files: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of them, evenly."""
     return list(files[:: -(-len(files) // most)])
 
 
