@@ -12,6 +12,7 @@ from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rngcli.batch.batch import Batch
@@ -148,10 +149,12 @@ def test_devices_by_name(monkeypatch):
     assert devices_named("all") == ("auto",), "where there is no card"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     assert devices_named("all") == ("cuda:0", "cuda:1", "cuda:2")
-    with pytest.raises(UsageError, match="several kinds"):
-        devices_named("cpu,cuda:0")
     with pytest.raises(UsageError, match="unknown device"):
         devices_named("cpu,tpu")
+    monkeypatch.setattr("rngcli.batch.batch_options.find_device", torch.device)  # as if the cards were there
+    assert devices_named("cuda:0,cuda:2") == ("cuda:0", "cuda:2")
+    with pytest.raises(UsageError, match="several kinds"):
+        devices_named("cpu,cuda:0")
 
 
 # --- the queue ----------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def run(source, out, bundle, files=FILES, request=GENERATED):
     return outcome
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array")
 @pytest.mark.parametrize(
     ("kind", "channels", "more"),
     [(np.uint8, 3, {"compression": "zlib"}), (np.uint16, 3, {"byteorder": ">"}), (np.uint16, 1, {"tile": (64, 64)}),

@@ -66,7 +66,7 @@ def read_stored(path: Path, options: ReadOptions, least: int) -> StoredTiff | No
             return None
         segments.check_packing(page)
         samples = segments.unpacked(data, page)
-    return StoredTiff(image, np.broadcast_to(samples, image.pixels.shape))
+    return StoredTiff(image, samples if samples.shape[2] == 3 else samples.repeat(3, axis=2))
 
 
 def _is_plain(page: TiffPage) -> bool:
