@@ -50,14 +50,14 @@ def rng(arguments: list[str], said: str) -> None:
 class Killing:
     """A folder of pictures, and a run over it that is killed again and again."""
 
-    def __init__(self, place: Path, pictures: int, seed: int, runs: int) -> None:
+    def __init__(self, place: Path, pictures: int, seed: int, runs: int, device: str) -> None:
         self.source, self.out, self.model, self.said = (place / name for name in ("in", "out", "tiny", "said"))
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(WARM)
         self.chance, self.runs, self.report = random.Random(seed), runs, place / "report.json"
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
-        self.pictures = pictures
+        self.pictures, self.device = pictures, device
         self.source.mkdir()
         save(random_bundle(), self.model)
         for i in range(pictures):
@@ -75,7 +75,7 @@ class Killing:
         """Runs into `out`, of which one has just begun to write there, or all have ended."""
         before = known(out)
         arguments = ["denoise", str(self.source), str(out), "--model", str(self.model), "--step-map", str(out / "maps"),
-                     "--quiet", "--device", "cpu", "--batch-size", "1", "--report", str(self.report)]  # fmt: skip
+                     "--quiet", "--device", self.device, "--batch-size", "1", "--report", str(self.report)]  # fmt: skip
         running = [self.processes.Process(target=rng, args=(arguments, str(self.said))) for _ in range(runs)]
         for process in running:
             process.start()
@@ -150,9 +150,10 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="or cpu,cpu: a killed run leaves processes, which end soon")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        killing = Killing(Path(place), given.pictures, given.seed, given.runs)
+        killing = Killing(Path(place), given.pictures, given.seed, given.runs, given.device)
         while killing.counts["killed"] < given.kills:
             killing.once(kill=True)
         if killing.out.exists():

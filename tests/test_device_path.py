@@ -17,9 +17,17 @@ from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
 from rngcli.methods.rng import RnGParts, rng_of, with_rng
 from rngcli.models.bundle import save
+from rngcli.nets.folding import plain_convolutions
 from rngcli.nets.nafnet import NAFNet
 from tests.pretend_device import pretended_device
 from tests.tiny import NAF, random_bundle, scramble
+
+
+@pytest.fixture(autouse=True)
+def operators_that_every_device_has():
+    with plain_convolutions():
+        yield
+
 
 SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
 

@@ -31,7 +31,7 @@ def test_a_command_and_its_options_exist(command):
 
 def test_the_extras_exist_and_those_of_users_are_all_told_of():
     told = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
-    assert told == set(PROJECT["optional-dependencies"]) - {"dev"} - {"ray"}
+    assert told == set(PROJECT["optional-dependencies"]) - {"dev"}
     assert set(re.search(r"ARG EXTRAS=(\S+)", RECIPE)[1].split(",")) <= told
 
 

@@ -7,7 +7,7 @@ import torch
 
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.controller import Controller, ControllerSpec
-from rngcli.nets.folding import folded
+from rngcli.nets.folding import folded, plain_convolutions
 from rngcli.nets.fusion import FusionNet, FusionSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from rngcli.nets.unet import UNet, UNetSpec
@@ -188,6 +188,14 @@ def test_a_folded_network_is_the_same_function(attention):
     plain = folded(net)
     x = torch.rand(2, 3, 32, 40)
     torch.testing.assert_close(plain(x), net(x), atol=2e-6, rtol=0)
+    with torch.inference_mode():
+        packed = plain(x)
+        assert torch.equal(packed, plain(x)), "what is overwritten is none of the network's inputs"
+        torch.testing.assert_close(packed, net(x), atol=2e-6, rtol=0)
+        with plain_convolutions():
+            torch.testing.assert_close(packed, plain(x), atol=2e-6, rtol=0)
+        halves = torch.cat([plain(x[:1]), plain(x[1:])])
+        torch.testing.assert_close(packed, halves, atol=2e-6, rtol=0)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items()), "the original is as it was"
     left = {key.split(".")[-2] for key in plain.state_dict()} | {key.split(".")[-1] for key in plain.state_dict()}
     assert not left & {"norm1", "norm2", "beta", "gamma"}

@@ -74,7 +74,8 @@ def test_a_command_runs(command, place, monkeypatch):
 
 
 def test_the_examples_show_every_command():
-    assert {words(command)[0] for command in COMMANDS} == {"denoise", "eval", "train", "models", "bench", "restore", "watch", "synth"}
+    shown = {words(command)[0] for command in COMMANDS}
+    assert shown == {"denoise", "eval", "train", "models", "bench", "restore", "watch", "synth"}
 
 
 def test_make_knows_its_targets():

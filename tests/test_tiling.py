@@ -148,3 +148,16 @@ def test_canvas_refuses_nan_absurd_and_repeated_tiles_and_holes():
 def test_axis_refuses_what_cannot_be_tiled(wrong):
     with pytest.raises(ValueError, match="overlap"):
         Axis(*wrong)
+
+
+def test_a_canvas_holds_the_rows_that_are_not_finished_and_no_others():
+    grid = Grid(3000, 300)
+    canvas, tile = Canvas(grid), np.full((256, 256, 3), 0.5, np.float32)
+    held = []
+    for i in range(len(grid)):
+        canvas.add(i, tile)
+        held.append(sum(band.nbytes for band in canvas._bands.values()))
+    assert max(held) <= (224 + 256) * 300 * 3 * 4, "two rows of tiles"
+    assert held[-1] == 0
+    assert canvas.whole
+    assert (canvas.finish() == 0.5).all()

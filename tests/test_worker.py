@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rngcli import images
-from rngcli.batch import inputs
+from rngcli.batch import inputs, worker
 from rngcli.batch.file_options import FileOptions, Watch
 from rngcli.batch.manifest import Manifest, State
 from rngcli.batch.manifest_writer import journal_of
@@ -243,3 +243,37 @@ def test_the_journal_knows_every_output(folder, tmp_path):
     for task in tasks:
         state = manifest.state(task.source, task.target, lambda: "settings")
         assert state is (State.NEW if outcomes[task.name].error else State.DONE)
+
+
+def test_large_pictures_are_read_ahead_and_written_behind_by_their_bytes(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for k in range(9):
+        Image.fromarray(np.full((50, 60, 3), k, np.uint8)).save(tmp_path / "in" / f"{k}.png")
+    held, most, read = [], [], images.read
+    lock = threading.Lock()
+
+    def reading(path, options):
+        with lock:
+            held.append(path.name)
+            most.append(len(held))
+        return read(path, options)
+
+    def begun(task, megapixels, tiles):
+        with lock:
+            held.remove(task.name)
+
+    def run_with(bytes_held):
+        monkeypatch.setattr(worker, "MOST_HELD", bytes_held)
+        held.clear()
+        most.clear()
+        tasks = [replace(task, fresh=False) for task in plan([tmp_path / "in"], tmp_path / "out")]
+        outcomes = list(run(tasks, Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, FileOptions(), Watch(begun)))
+        assert len(outcomes) == 9
+        assert not any(outcome.error for outcome in outcomes)
+        return max(most)
+
+    monkeypatch.setattr(images, "read", reading)
+    one = 50 * 60 * 3 * 4  # bytes of floats
+    assert run_with(100 * one) == 1 + worker.AHEAD
+    assert run_with(2 * one) <= 3
+    assert run_with(one // 2) <= 2, "the one that is about to begin, and the next"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -149,7 +149,7 @@ def run(tasks: Sequence[Task], assignment: Assignment, watch: Watch) -> Generato
         pool.close()
 
 
-def _context() -> BaseContext:
+def _context() -> SpawnContext | ForkServerContext:
     """Processes that begin with torch loaded, forked from one that has done nothing but that; else loaded by each."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")

@@ -20,7 +20,7 @@ from .failures import failure
 from .file_options import FileOptions
 from .inputs import Outcome, Task
 from .picture_reader import ReadPicture
-from .picture_writer import noted, turned_up
+from .picture_writer import noted, put_file, turned_up
 from .side_outputs import figures_of, map_steps, scored
 
 
@@ -93,15 +93,9 @@ class DocumentWriter:
     def _finish(self) -> Outcome:
         growing, journal, target = self._growing, self.files.journal, self.task.target
         assert growing
-        growing.file.flush()
-        hashed = journal.intend(self.source, target, growing.part) if journal and self.source else ""
         self._growing = None
-        with images.one_picture():
-            there = growing.put()
-        if not there:
-            return self._settle(self._turned_up())
-        if journal:
-            journal.written(target, hashed)
+        if not put_file(self.task, growing, self.source, self.files):
+            return self._settle(Outcome(self.task, before=True))
         outcome = replace(self._outcome, notes=self._told())
         try:  # as it is on the disk, page by page
             after, before = (partial(self._in_srgb, path) for path in (target, self.task.source))

@@ -32,10 +32,19 @@ class ReadPicture:
     noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
     pages: images.TiffPages | None = None
     page: int = 0
+    samples: np.ndarray | None = None  # (H, W, 3) uint8 or uint16, of a large picture, whose pixels mean nothing then
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the memory, but for small things."""
+        return int((self.picture.pixels if self.samples is None else self.samples).nbytes)
 
 
-def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
-    """The picture, or the first page, with what it was made from; None where another run has just done it."""
+def read_picture(task: Task, files: FileOptions, large: int | None = None) -> ReadPicture | None:
+    """The picture, or the first page, with what it was made from; None where another run has just done it.
+
+    One of at least `large` pixels is read as integers, where that will do.
+    """
     journal = files.journal
     there = task.fresh and os.path.lexists(task.target)
     if there and journal and journal.state(task.source, task.target) is State.DONE:
@@ -46,9 +55,33 @@ def read_picture(task: Task, files: FileOptions) -> ReadPicture | None:
         source = None  # reading says why
     if pages := _pages(task):
         return read_page(task, ReadPicture(_NO_PICTURE, source, pages=pages), 0, files)
+    if large and (stored := read_large(task, files, large)):
+        noise = noise_level(_Floats(stored.samples))  # type: ignore[arg-type]
+        return ReadPicture(stored.image, source, None, noise, samples=stored.samples)
     picture = images.read(task.source, files.read)
     valid = _valid(task, picture, files) if files.masks else None
     return ReadPicture(picture, source, valid, noise_level(picture.pixels, valid))
+
+
+def read_large(task: Task, files: FileOptions, least: int) -> images.StoredTiff | None:
+    """The picture as integers, where it is large enough, and nothing is asked for that needs all of it at once."""
+    if images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), "tiff") != "tiff" or not files.strength.full:
+        return None
+    if files.step_maps or files.reference or files.masks or not task.source.is_file():
+        return None
+    stored = images.read_stored(task.source, files.read, least)
+    turned = stored and files.write.strip_metadata and stored.image.metadata.orientation != 1
+    return None if turned else stored
+
+
+class _Floats:
+    """Stored samples that read as floats in [0, 1], a piece at a time."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self._samples, self.shape = samples, samples.shape
+
+    def __getitem__(self, place: tuple[slice, slice]) -> np.ndarray:
+        return self._samples[place] / np.float32(np.iinfo(self._samples.dtype).max)
 
 
 def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> ReadPicture:

@@ -62,7 +62,7 @@ def view_of(outcome: Outcome, read: images.ReadOptions) -> PictureView:
     shares = outcome.detail_map
     return PictureView(
         width, height, (noise_before, noise_after), change,
-        _pair(thumbnail(before, WHOLE), thumbnail(after, WHOLE), "WEBP"), _pair(*cut, "JPEG"),
+        _pair(thumbnail(before, WHOLE), thumbnail(after, WHOLE), "WEBP"), _pair(cut[0], cut[1], "JPEG"),
         _pair(thumbnail(before, SMALL), thumbnail(after, SMALL), "WEBP"), box,
         _borders(height, len(shares)), _borders(width, len(shares[0]) if shares else 0),
     )  # fmt: skip

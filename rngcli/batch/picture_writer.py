@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from .. import images
+from ..atomic import GrowingFile
 from ..errors import PictureError, RngError
 from ..inference import engine
 from .failures import failure
@@ -62,6 +63,26 @@ def _put(task: Task, data: bytes, source: Source | None, files: FileOptions) -> 
     if not task.fresh:
         images.write_bytes(task.target, data)
     elif not images.write_new(task.target, data):
+        return turned_up(task, files)
+    if journal:
+        journal.written(task.target, hashed)
+    return True
+
+
+def put_file(task: Task, growing: GrowingFile, source: Source | None, files: FileOptions) -> bool:
+    """The same for a file that was written piece by piece."""
+    if task.fresh and os.path.lexists(task.target):
+        growing.abandon(KeyboardInterrupt())
+        return turned_up(task, files)
+    journal = files.journal
+    try:
+        growing.file.flush()
+        hashed = journal.intend(source, task.target, growing.part) if journal and source else ""
+    except BaseException as error:
+        raise growing.abandon(error) from None
+    with images.one_picture():
+        there = growing.put()
+    if not there:
         return turned_up(task, files)
     if journal:
         journal.written(task.target, hashed)

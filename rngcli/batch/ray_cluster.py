@@ -26,7 +26,7 @@ class Cluster:
         ray = ray_module()
         if ray.is_initialized():
             return
-        here = {"include_dashboard": False} if self.address == "local" else {}
+        here: dict[str, Any] = {"include_dashboard": False} if self.address == "local" else {}
         if self.address == "local" and self.workers:
             here["num_cpus"] = self.workers
         before = signal.getsignal(signal.SIGTERM)

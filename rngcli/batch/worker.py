@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count, islice
 
 from ..device import is_out_of_memory
@@ -18,12 +20,14 @@ from .document_writer import DocumentWriter
 from .failures import failure
 from .file_options import FileOptions, Watch
 from .inputs import Outcome, Task
+from .large_writer import LARGE, LargeWriter
 from .picture_reader import ReadPicture, read_page, read_picture
 from .picture_writer import write_picture
 from .within_memory import denoise_within_memory
 
-READERS, WRITERS = 2, 2
-AHEAD = 3  # pictures read but not begun, and results not yet written: what bounds the host's memory
+READERS, WRITERS = 2, max(2, min(8, os.cpu_count() or 2))  # packing takes several times as long as unpacking
+AHEAD = 3  # pictures read but not begun; results not yet written: as many, or as there are writers
+MOST_HELD = 2**30  # bytes of either: where pictures are large, fewer of them wait
 
 
 def run(
@@ -40,7 +44,7 @@ def run(
     try:
         for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
-            yield from batch.outcomes(at_most=AHEAD)
+            yield from batch.outcomes(at_most=max(AHEAD, WRITERS))
         yield from batch.outcomes(at_most=0)
     except (Exception, KeyboardInterrupt):
         batch.close()
@@ -60,7 +64,10 @@ class _Batch:
         self.reading: deque[tuple[Task, Future[ReadPicture | None]]] = deque()
         self.flying: dict[str, tuple[Task, ReadPicture]] = {}  # by the engine's keys
         self.documents: dict[str, DocumentWriter] = {}  # files of several pages that are under way
-        self.writing: deque[Future[Outcome | None]] = deque()
+        self.writing: deque[_Write] = deque()
+        self.largest = MOST_HELD  # bytes of a picture, as far as is known: at first nothing
+        self.large = LARGE if frame.scale == 1 else None
+        self.rows: dict[str, LargeWriter] = {}  # of large pictures that are under way
         self.drawn = count()
         self.short: set[str] = set()  # pictures for which there was no memory
         self.again: deque[Task] = deque()  # those of them that are tried once more, when the others are done
@@ -71,19 +78,20 @@ class _Batch:
             pool.shutdown(wait=True, cancel_futures=True)
         for document in self.documents.values():
             document.fail(KeyboardInterrupt())
+        for writer in self.rows.values():
+            writer.abandon()
 
     def jobs(self, tasks: Iterable[Task]) -> Iterator[engine.Job]:
         """Pictures in the order of their tasks, read ahead; one that cannot be read becomes a failed outcome."""
         remaining = iter(tasks)
-        self._read_ahead(islice(remaining, AHEAD))
+        self._read_ahead(islice(remaining, 1))
         while self.reading or self.again:
             if not self.reading:
                 self._read_ahead([self.again.popleft()])
             task, future = self.reading.popleft()
-            # Where memory runs short, the next picture is read when it is needed, and not before.
-            room = 1 - len(self.reading) if self.short else AHEAD - len(self.reading)
-            self._read_ahead(islice(remaining, max(0, room)))
-            if error := future.exception():
+            error = future.exception()
+            self._read_ahead(islice(remaining, self._room(None if error else future.result())))
+            if error:
                 self._unreadable(task, error)
                 continue
             read = future.result()
@@ -94,6 +102,14 @@ class _Batch:
             if read.page and (document is None or document.over):  # another page has failed
                 continue
             yield self._job(task, read)
+
+    def _room(self, just_read: ReadPicture | None) -> int:
+        """How many more pictures may be read by now; one in any case where none is."""
+        if just_read:
+            self.largest = just_read.nbytes if self.largest == MOST_HELD else max(self.largest, just_read.nbytes)
+        # Where memory runs short, the next picture is read when it is needed, and not before.
+        room = 1 if self.short else min(AHEAD, MOST_HELD // max(self.largest, 1))
+        return max(0, max(1, room) - len(self.reading))
 
     def _job(self, task: Task, read: ReadPicture) -> engine.Job:
         if read.page == 0:
@@ -110,10 +126,13 @@ class _Batch:
                 self.reading.appendleft((task, following))
         key = f"{task.name}\0{next(self.drawn)}"
         self.flying[key] = task, read
-        return engine.Job(key, read.picture.pixels, read.valid, read.noise)
+        if read.samples is None:
+            return engine.Job(key, read.picture.pixels, read.valid, read.noise)
+        writer = self.rows[key] = LargeWriter(task, read, self.files)
+        return engine.Job(key, read.samples, read.valid, read.noise, writer.rows)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
-        self.reading.extend((task, self.readers.submit(read_picture, task, self.files)) for task in tasks)
+        self.reading.extend((task, self.readers.submit(read_picture, task, self.files, self.large)) for task in tasks)
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
         document = self.documents.pop(task.name, None)
@@ -130,31 +149,39 @@ class _Batch:
     def finish(self, result: engine.Result) -> None:
         """Hand a result to the writers."""
         task, read = self.flying.pop(result.key)
-        if not read.pages:
-            self.writing.append(self.writers.submit(write_picture, task, read, result, self.files))
+        if writer := self.rows.pop(result.key, None):
+            self._write(0, writer.finish, result)
+        elif not read.pages:
+            self._write(read.nbytes + result.pixels.nbytes, write_picture, task, read, result, self.files)
         elif (document := self.documents.get(task.name)) and document.pages is read.pages:
-            self.writing.append(self.writers.submit(document.add, read, result))
+            self._write(read.nbytes + result.pixels.nbytes, document.add, read, result)
+
+    def _write(self, size: int, write: Callable[..., Outcome | None], *given: object) -> None:
+        self.writing.append(_Write(self.writers.submit(write, *given), size))
 
     def stepped(self, tiles: int) -> None:
         """After each network call: a failure that ends the run does not wait for the picture that is being computed."""
         self.watch.stepped(tiles)
         for writing in self.writing:
-            if writing.done() and (outcome := writing.result()):
+            if writing.future.done() and (outcome := writing.future.result()):
                 self._end_at(outcome)
         for task, reading in self.reading if self.files.fail_fast else ():
             if reading.done() and (error := reading.exception()):
                 self._unreadable(task, error)
 
     def outcomes(self, at_most: int) -> Iterator[Outcome]:
-        """What is settled, and more until at most so many writes are pending.
+        """What is settled, and more until at most so many writes are pending, and not too many bytes.
 
         After an outcome that ends the run, its error is raised.
         """
-        while self.writing and (len(self.writing) > at_most or self.writing[0].done()):
-            if outcome := self.writing.popleft().result():
+        while self.writing and (self._is_behind(at_most) or self.writing[0].future.done()):
+            if outcome := self.writing.popleft().future.result():
                 self.documents.pop(outcome.task.name, None)
                 yield outcome
                 self._end_at(outcome)
+
+    def _is_behind(self, at_most: int) -> bool:
+        return len(self.writing) > at_most or sum(writing.size for writing in self.writing) > MOST_HELD
 
     def _end_at(self, outcome: Outcome) -> None:
         if outcome.error and (self.files.fail_fast or isinstance(outcome.error, EnvironmentFault)):
@@ -164,11 +191,19 @@ class _Batch:
         """After `close`: what was written in spite of the run's end."""
         while self.writing:
             with suppress(CancelledError):
-                if outcome := self.writing.popleft().result():
+                if outcome := self.writing.popleft().future.result():
                     yield outcome
 
 
-def _settled(outcome: Outcome) -> Future[Outcome | None]:
+@dataclass(frozen=True)
+class _Write:
+    """A result on its way to the disk, and the bytes of memory that it holds until then."""
+
+    future: Future[Outcome | None]
+    size: int = 0
+
+
+def _settled(outcome: Outcome) -> _Write:
     future: Future[Outcome | None] = Future()
     future.set_result(outcome)
-    return future
+    return _Write(future)

@@ -165,7 +165,9 @@ def _sigma(text: str) -> float | None:
 
 
 def _forecast(batch: Batch) -> str:
-    """How long `todo` will take; why that cannot be said, where the model cannot do it."""
+    """How long `todo` will take; why that cannot be said, where the model cannot do it, or others will."""
+    if batch.options.cluster:
+        return "how long it takes cannot be said: the cluster's machines do it"
     try:
         with progress.waiting("measuring a tile …"):
             from .forecast import forecast

@@ -13,7 +13,7 @@ from .like_denoise import like_denoise
 
 # What is about one run over what is there now.
 DECIDED = {"paths": None, "out": None, "files_from": None, "null": False, "dry_run": False, "preview": None,
-           "overwrite": False, "fail_fast": False, "reference": None}  # fmt: skip
+           "overwrite": False, "fail_fast": False, "reference": None, "ray": None, "workers": None}  # fmt: skip
 
 
 @like_denoise(DECIDED)

@@ -49,9 +49,9 @@ class Closeups:
         x, y, width, height = box = where_most_different(pair.clean, result.pixels, SIDE)
         cut = slice(y, y + height), slice(x, x + width)
         output, clean = result.pixels[cut], pair.clean[cut]
-        sides = map(data_uri, (pair.noisy[cut], output, clean))
+        noisy, restored, truth = map(data_uri, (pair.noisy[cut], output, clean))
         error = data_uri(absolute_error(output, clean), "WEBP")
-        closeup = Closeup(case, pair.key, method, badness, list(box), *sides, error)
+        closeup = Closeup(case, pair.key, method, badness, list(box), noisy, restored, truth, error)
         self._keep(closeup)
         return closeup
 

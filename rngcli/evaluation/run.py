@@ -61,9 +61,9 @@ class Evaluation:
         # Names that are no UTF-8 become text here: every form of the report can hold them.
         rows = tuple(replace(row, key=as_text(row.key)) for row in self.rows)
         pictures = tuple(replace(picture, key=as_text(picture.key)) for picture in self.pictures)
-        closeups = tuple(replace(closeup, key=as_text(closeup.key)) for closeup in self._closeups.all)
+        worst = tuple(replace(closeup, key=as_text(closeup.key)) for closeup in self._closeups.all)
         problems, notes = (tuple(map(as_text, texts)) for texts in (self.problems, self.plan.judge.notes))
-        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures, closeups)
+        return Report(title, cases, names, self.plan.judge.metrics, rows, facts, problems, notes, pictures, worst)
 
     def finish(self) -> None:
         """The report is written: the journal has served."""

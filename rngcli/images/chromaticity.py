@@ -10,11 +10,10 @@ import numpy as np
 
 from rngcli.errors import PictureError
 from rngcli.images import ifd
-from rngcli.images.spaces import SRGB_CURVE, Curve, Space
+from rngcli.images.profiles import grey_profile, icc_profile
+from rngcli.images.spaces import D65, SRGB_CURVE, XY, Curve, Space, space_of_primaries
 
-XY = tuple[float, float]
 Corners = tuple[XY, XY, XY]
-D65: XY = (0.3127, 0.3290)
 BT709: Corners = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
 BT2020: Corners = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 P3: Corners = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
@@ -30,7 +29,6 @@ _PNG_SRGB, _PNG_BT709 = (
 _TIFF_COLOURS = (0x13E, 0x13F, 0x12D)
 _COLOUR_SPACE = 0xA001
 _STEPS = 1024
-_MADE = slice(24, 36)  # of a profile: when it was made, which would make every output another
 
 
 def icc_of_png(chunks: Sequence[tuple[bytes, bytes]], grey: bool) -> bytes:
@@ -78,25 +76,17 @@ def _of_numbers(values: Sequence[float], curve: Curve, grey: bool) -> bytes:
 
 @lru_cache(maxsize=16)
 def icc_of(white: XY, primaries: Corners, curve: Curve, grey: bool = False) -> bytes:
-    """A display profile by littleCMS; b'' for sRGB, which needs none, and for colours that no display can have."""
-    from imagecodecs import CmsError, cms_profile
-
+    """A display profile; b'' for sRGB, which needs none, and for colours that no display can have."""
     near = np.abs(np.array([white, *primaries]) - [D65, *BT709]).max() < _NEAR
     levels = np.linspace(0, 1, _STEPS)
     if (near or grey) and np.abs(curve.linear(levels) - SRGB_CURVE.linear(levels)).max() < 1e-3:
         return b""
-    if curve == Curve(curve.g):
-        told = {"gamma": curve.g}
-    else:
-        told = {"transferfunction": np.rint(np.clip(curve.linear(levels), 0, 1) * 65535).astype(np.uint16)}
-    corners = [value for x, y in primaries for value in (x, y, 1.0)]
+    if grey:
+        return grey_profile(curve, "Grey, as the file says")
     try:
-        profile = bytearray(cms_profile("gray" if grey else "rgb", whitepoint=(*white, 1.0), primaries=corners, **told))
-    except CmsError:
+        return icc_profile(space_of_primaries(white, primaries, curve), "As the file says", white)
+    except (ValueError, np.linalg.LinAlgError, struct.error):
         return b""
-    profile[_MADE] = bytes((7, 232, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0))  # 1 January 2024
-    profile[84:100] = bytes(16)  # and its checksum
-    return bytes(profile)
 
 
 def corners_of(space: Space) -> Corners:

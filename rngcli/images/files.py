@@ -107,7 +107,7 @@ def decode_page(pages: TiffPages, k: int, options: ReadOptions | None = None) ->
 
 def _decoded(kind: str, decoder: Callable[[], Image]) -> Image:
     try:
-        return from_stored(_told_by_exif(_finite(decoder())))
+        return from_stored(told_by_exif(_finite(decoder())))
     except RngError:
         raise
     except MemoryError:
@@ -127,7 +127,8 @@ def _finite(image: Image) -> Image:
     return image
 
 
-def _told_by_exif(image: Image) -> Image:
+def told_by_exif(image: Image) -> Image:
+    """The picture with the colours and the density that its EXIF names, where nothing else does."""
     metadata = image.metadata
     icc = metadata.icc or (b"" if metadata.colour else icc_of_exif(metadata.exif))
     tree = None if metadata.dpi or image.format in _SAY_DENSITY else ifd.parse(metadata.exif)

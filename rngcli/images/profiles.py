@@ -1,4 +1,4 @@
-"""ICC profiles that rng writes itself, for pictures whose colours no profile of theirs says: developed raws."""
+"""ICC profiles for pictures whose colours no profile of theirs says: raws, and files that say them in other words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from rngcli.images.spaces import DISPLAY_P3, PROPHOTO, SRGB, SRGB_CURVE, SRGB_TO_XYZ, Curve, Space
+from rngcli.images.spaces import (
+    D65,
+    DISPLAY_P3,
+    PROPHOTO,
+    SRGB,
+    SRGB_CURVE,
+    SRGB_TO_XYZ,
+    XY,
+    Curve,
+    Space,
+    to_d50,
+)
 
 _D50 = (0.9642, 1.0, 0.8249)
 _D65_TO_D50 = (1.0478112, 0.0228866, -0.0501270, 0.0295424, 0.9904844, -0.0170491, -0.0092345, 0.0150436, 0.7521316)
@@ -15,10 +26,11 @@ _HEAD, _ROW = 128, 12  # bytes
 
 
 @lru_cache(maxsize=32)
-def icc_profile(space: Space, name: str) -> bytes:
-    """A display profile (ICC.1:2010, version 4.3) of a space; the same bytes every time."""
+def icc_profile(space: Space, name: str, white: XY = D65) -> bytes:
+    """A display profile (ICC.1:2010, version 4.3) of a space whose white was that; the same bytes every time."""
     columns = SRGB_TO_XYZ @ np.array(space.matrix)
-    tags = {b"chad": _numbers(b"sf32", _D65_TO_D50)} if space is not PROPHOTO else {}
+    adapted = _D65_TO_D50 if white == D65 else to_d50(white).ravel()
+    tags = {b"chad": _numbers(b"sf32", adapted)} if space is not PROPHOTO else {}
     for channel, column, curve in zip((b"r", b"g", b"b"), columns.T, space.curves, strict=True):
         tags |= {channel + b"XYZ": _numbers(b"XYZ ", column), channel + b"TRC": _curve(curve)}
     return _profile(b"RGB ", name, tags)

@@ -14,7 +14,10 @@ from rngcli.images.metadata import Metadata
 SRGB_TO_XYZ = np.array(
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
 )
-_D65 = (0.3127, 0.3290)
+XY = tuple[float, float]  # chromaticity (CIE 1931)
+D65: XY = (0.3127, 0.3290)
+_D50_XYZ = np.array([0.9642, 1.0, 0.8249])
+_CONES = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])  # Bradford
 _PRIMARIES = {  # by number of ITU-T H.273, which PNG (cICP) and AVIF (nclx) use
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -94,6 +97,22 @@ class Space:
         return SRGB_CURVE.code(np.stack([r * light[0] + g * light[1] + b * light[2] for r, g, b in self.matrix]))
 
 
+def to_d50(white: XY) -> np.ndarray:
+    """The matrix (3, 3) that adapts XYZ under a white to D50, as Bradford found it and ICC profiles want it."""
+    ratio = (_CONES @ _D50_XYZ) / (_CONES @ _xyz(*white))
+    return np.linalg.solve(_CONES, ratio[:, None] * _CONES)
+
+
+def space_of_primaries(white: XY, primaries: tuple[XY, ...], curve: Curve) -> Space:
+    """The space of three primaries under a white; LinAlgError or ValueError where there is none of them."""
+    if min(y for _, y in (white, *primaries)) < 1e-4:
+        raise ValueError("a chromaticity without light")
+    space = _of_primaries(to_d50(white) @ _to_xyz(primaries, white), curve)
+    if not abs(np.linalg.det(np.array(space.matrix))) > 1e-3:
+        raise ValueError("primaries on a line")
+    return space
+
+
 def _of_primaries(columns: np.ndarray, curve: Curve) -> Space:
     """The space of three primaries, (3, 3) with the XYZ of each, adapted to D50, as a column."""
     return Space(tuple(map(tuple, np.linalg.solve(SRGB_TO_XYZ, columns).tolist())), (curve,) * 3)
@@ -107,12 +126,13 @@ def _coded(primaries: int, transfer: int) -> Space | None:
     return Space(tuple(map(tuple, matrix.tolist())), (_TRANSFERS[transfer],) * 3)
 
 
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    def xyz(x: float, y: float) -> list[float]:
-        return [x / y, 1.0, (1 - x - y) / y]
+def _xyz(x: float, y: float) -> np.ndarray:
+    return np.array([x / y, 1.0, (1 - x - y) / y])
 
-    columns = np.array([xyz(*primary) for primary in primaries]).T
-    return columns * np.linalg.solve(columns, xyz(*_D65))
+
+def _to_xyz(primaries: tuple[XY, ...], white: XY = D65) -> np.ndarray:
+    columns = np.array([_xyz(*primary) for primary in primaries]).T
+    return columns * np.linalg.solve(columns, _xyz(*white))
 
 
 SRGB = Space(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (SRGB_CURVE,) * 3)

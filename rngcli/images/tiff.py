@@ -44,7 +44,7 @@ _NOT_EXIF = _LAYOUT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS}
 _LEFT_OUT = {_LAYERS: "Photoshop's layers", 0x14A: "its sub-pictures"}
 _WRITTEN_BY_TIFFFILE = {X_DENSITY, Y_DENSITY, DENSITY_UNIT}
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes of samples above which a file must be a BigTIFF
-_STRIP_SIZE = 2**20  # bytes, before packing
+STRIP_SIZE = 2**20  # bytes, before packing
 _MOST_CHANNELS = 8
 _MOST_PAGES = 2**16
 _INVERTED, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6  # photometric interpretations
@@ -83,7 +83,11 @@ def decode_page(data: Bytes, page: TiffPage, tags: Directory, options: ReadOptio
     check_size(page.imagewidth, page.imagelength, options.max_pixels)
     segments.check_packing(page)
     _check_kind(page)
-    image = _image(segments.unpacked(data, page), page, tags)
+    return told(_image(segments.unpacked(data, page), page, tags), page, tags, thumbnails)
+
+
+def told(image: Image, page: TiffPage, tags: Directory, thumbnails: bool) -> Image:
+    """The picture with a note of what is left out of its page, or changed."""
     lost = [name for tag, name in _LEFT_OUT.items() if tag in tags.fields]
     lost += ["the smaller versions on its further pages"] if thumbnails else []
     if lost:
@@ -129,7 +133,7 @@ def _image(samples: np.ndarray, page: TiffPage, tags: Directory) -> Image:
         alpha=None if alpha is None else stretched(alpha, bits),
         premultiplied=alpha is not None and 1 in page.extrasamples,
         extras=extras if extras is None else stretched(extras, bits),
-        metadata=_metadata(tags, grey=colours == 1),
+        metadata=metadata_of(tags, grey=colours == 1),
         encoding=Encoding(uncompressed=page.compression == 1),
     )
 
@@ -154,7 +158,9 @@ def _coloured(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     return (palette.T // 256).astype(np.uint8)[samples[..., 0]]
 
 
-def _metadata(page: Directory, grey: bool) -> Metadata:
+def metadata_of(page: Directory, grey: bool) -> Metadata:
+    """All that a page says beside its picture."""
+
     def block(tag: int) -> bytes:
         return page.fields[tag].data if tag in page.fields else b""
 
@@ -205,7 +211,7 @@ def encode(image: Image, options: WriteOptions, form: PageForm | None = None) ->
             extrasamples=kinds or None,
             compression="zlib" if packed else None,
             predictor=packed,
-            rowsperstrip=max(1, _STRIP_SIZE // samples[0].nbytes),
+            rowsperstrip=max(1, STRIP_SIZE // samples[0].nbytes),
             maxworkers=1,
             metadata=None,
             software=False,

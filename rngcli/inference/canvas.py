@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PictureError
+from .job import Rows
 from .tiling import Grid
 
 ONE = 2**24  # 1.0 in the canvas's fixed point: 256 times finer than a 16-bit picture, and int32 still holds ±128
@@ -55,10 +57,11 @@ class Canvas:
         channels: int = 3,
         device: torch.device | str = "cpu",
         finished: Callable[[Tensor], Tensor] = as_floats,
+        rows: Rows | None = None,
     ) -> None:
         self.grid, self.device, self.finished = grid, torch.device(device), finished
         self.missing = set(range(len(grid)))  # the tiles still to come
-        self.pixels = np.empty((grid.height, grid.width, channels), np.float32)
+        self.pixels = np.empty((grid.height, grid.width, channels), np.float32) if rows is None else rows
         axis = grid.y
         # Band k begins where row k of tiles does: what lies above it, later rows leave alone.
         self._edges = [0, *(axis.start(k) for k in range(1, axis.count)), grid.height]
@@ -124,7 +127,7 @@ class Canvas:
         """Whether every pixel has arrived."""
         return not (self.missing or self._leaving or self._travelling)
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> Any:
         """The blended picture, (H, W, C) float32; ValueError while tiles are missing."""
         if self.missing:
             raise ValueError(f"{len(self.missing)} of {len(self.grid)} tiles are missing")

@@ -38,7 +38,8 @@ class _Picture:
         sigma = _sigma(job, request) if "sigma" in pipeline.method.understands else job.sigma
         uploaded = pipeline.upload(job.pixels, job.valid, sigma)
         shape = uploaded.grid.rows, uploaded.grid.cols
-        return cls(job, uploaded, pipeline.canvas(uploaded), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+        canvas = pipeline.canvas(uploaded, job.rows() if job.rows else None)
+        return cls(job, uploaded, canvas, np.zeros(shape, np.int32), np.zeros(shape, np.float32))
 
     def add(self, tile: TileState, share: Tensor, start: float) -> None:
         self.steps.flat[tile.index] = len(tile.plan)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -10,17 +12,27 @@ from ..errors import PictureError
 from .tiling import Grid
 
 
+class Rows(Protocol):
+    """A picture that takes (n, W, 3) float32 rows at a time, in any order, as an array does; `shape` is (H, W, 3)."""
+
+    shape: tuple[int, ...]
+
+    def __setitem__(self, place: slice, rows: np.ndarray, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Job:
     """A picture to restore: `key` is the caller's; pixels (H, W, 3) float32 in [0, 1], or uint8 or uint16.
 
     Where some pixels are holes, valid (H, W) bool is false there; sigma: σ_n on the [0, 1] scale, NaN: to be estimated.
+    `rows` is asked anew whenever the picture is begun, and the Result's pixels are what it gave.
     """
 
     key: str
     pixels: np.ndarray
     valid: np.ndarray | None = None
     sigma: float = float("nan")
+    rows: Callable[[], Rows] | None = None  # where finished rows go; None: into a new array
 
 
 @dataclass(frozen=True)

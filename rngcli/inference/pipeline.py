@@ -28,6 +28,7 @@ from ..models.bundle import Bundle
 from ..nets.recorded import Recorded
 from .blending import Blending
 from .canvas import Canvas, clamped
+from .job import Rows
 from .noise import gaussian_field
 from .scheduler import TileState
 from .tiling import Grid
@@ -178,10 +179,10 @@ class Pipeline:
         """A picture (H, W, 3), on the device unless it is too large for it."""
         return Uploaded.of(pixels, valid, sigma, self.frame, self._home(pixels.shape))
 
-    def canvas(self, picture: Uploaded) -> Canvas:
-        """What the picture's tiles will be blended into, its values in [0, 1]."""
+    def canvas(self, picture: Uploaded, rows: Rows | None = None) -> Canvas:
+        """What the picture's tiles will be blended into, its values in [0, 1]; `rows` takes them where it is given."""
         grid = picture.grid.magnified(self.frame.scale)
-        return Canvas(grid, device=picture.pixels.device, finished=clamped)
+        return Canvas(grid, device=picture.pixels.device, finished=clamped, rows=rows)
 
     def _home(self, shape: tuple[int, ...]) -> torch.device:
         small = self.on_device is None or 4 * shape[0] * shape[1] * 3 * self.frame.scale**2 <= self.on_device

@@ -28,8 +28,8 @@ def thumbnail(pixels: np.ndarray, longest: int) -> np.ndarray:
     """(H, W, 3) uint8 of at most `longest` px on a side, each the mean of the pixels that it stands for."""
     picture = Image.fromarray(eight_bits(pixels))
     scale = min(longest / max(picture.size), 1)
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
-    return np.asarray(picture.resize(size, Image.Resampling.BOX) if scale < 1 else picture)
+    width, height = (max(round(side * scale), 1) for side in picture.size)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX) if scale < 1 else picture)
 
 
 def eight_bits(pixels: np.ndarray) -> np.ndarray:

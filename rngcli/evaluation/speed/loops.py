@@ -35,7 +35,8 @@ class PlainLoop:
     @torch.inference_mode()
     def restore(self, pixels: np.ndarray, request: Request) -> np.ndarray:
         """One picture (H, W, 3)."""
-        grid = Grid.of(*pixels.shape[:2], self.frame)
+        height, width = pixels.shape[:2]
+        grid = Grid.of(height, width, self.frame)
         canvas = Canvas(grid, finished=clamped)
         for i in range(len(grid)):
             patch = torch.from_numpy(grid.crop(pixels, i, self.frame.context)).permute(2, 0, 1)[None]

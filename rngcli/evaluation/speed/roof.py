@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...nets.folding import plain_convolutions
+
 SIDE = 2048  # of the matrices
 
 
@@ -34,6 +36,6 @@ def wait(device: torch.device) -> None:
 
 def operations(call: Callable[[], object]) -> int:
     """The floating-point operations of convolutions and matrix products in a call."""
-    with FlopCounterMode(display=False) as counter:
+    with plain_convolutions(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
