@@ -92,6 +92,7 @@ def synth(
     from .progress import Narrator, waiting
 
     with waiting("loading …", quiet):
+        from ..batch.report import json_number
         from ..methods.synthesis import SynthesisSpec
         from ..training.host import hosted
         from ..training.synthetic_pairs import PairsSpec, SyntheticPairs
@@ -102,7 +103,12 @@ def synth(
         made = SyntheticPairs(spec, device, host).make()
     narrator.say(f"{made.pairs} pairs in {out}, {made.new} of them new; detail slope {made.slope.value:.3f}")
     if json:
-        facts = {"pairs": made.pairs, "new": made.new, "failed": len(made.failures), "detail_slope": made.slope.value}
+        facts = {
+            "pairs": made.pairs,
+            "new": made.new,
+            "failed": len(made.failures),
+            "detail_slope": json_number(made.slope.value),
+        }
         typer.echo(json_text.dumps(facts))
     for failure in made.failures:
         typer.echo(f"rng: {failure}", err=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import images
 from ..atomic import remove_parts, whole, write_bytes
+from ..batch.report import json_number
 from ..data.camera_noise import CameraNoise, measure
 from ..data.degrade import DegradeSpec, to_8_bits
 from ..data.folders import clean_folder, keyed
@@ -101,7 +102,7 @@ class SyntheticPairs:
                 made.pairs += 1
             except PictureError as error:
                 made.failures.append(f"{self.sources[key]}: {error}")
-        self._record(settings | {"pairs": made.pairs, "detail_slope": round(made.slope.value, 4)})
+        self._record(settings | {"pairs": made.pairs, "detail_slope": json_number(made.slope.value)})
         return made
 
     # --- one pair ----------------------------------------------------------------------------------------------
@@ -218,7 +219,9 @@ def _pixels(path: Path) -> Tensor:
 
 def _write_both(places: Sequence[Path], pictures: Sequence[Tensor]) -> None:
     """Both files whole, one at once after the other; neither where one cannot be written."""
-    encoded = [images.encode(images.Image(picture.permute(1, 2, 0).numpy()), "png") for picture in pictures]
+    encoded = [
+        images.encode(images.Image(picture.permute(1, 2, 0).contiguous().numpy()), "png") for picture in pictures
+    ]
     try:
         with whole(places[0]) as first, whole(places[1]) as second:
             first.write_bytes(encoded[0])
