@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from rngcli.images.colour import from_stored
 from rngcli.images.files import told_by_exif
 from rngcli.images.fitting import as_held
 from rngcli.images.ifd import Directory
-from rngcli.images.image import Encoding, Image, ReadOptions, WriteOptions, check_size, to_samples
+from rngcli.images.image import Depth, Encoding, Image, ReadOptions, WriteOptions, check_size, to_samples
 from rngcli.images.tiff import PageForm
 from rngcli.images.tiff_pages import FileBytes
 
@@ -79,7 +79,7 @@ def _without_pixels(page: TiffPage, tags: Directory, thumbnails: bool) -> Image:
     grey = page.samplesperpixel == 1
     place = np.broadcast_to(np.float32(0), (page.imagelength, page.imagewidth, 3))
     image = Image(
-        place[:1, :1], "tiff", page.bitspersample, grey, metadata=tiff.metadata_of(tags, grey),
+        place[:1, :1], "tiff", cast("Depth", page.bitspersample), grey, metadata=tiff.metadata_of(tags, grey),
         encoding=Encoding(uncompressed=page.compression == 1),
     )  # fmt: skip
     return replace(tiff.told(from_stored(told_by_exif(image)), page, tags, thumbnails), pixels=place)
@@ -135,7 +135,7 @@ class BandedTiff:
 
         stored = delta_encode(strip, axis=1) if self._packed else strip
         data = stored.astype(stored.dtype.newbyteorder(self._form.order)).tobytes()
-        return zlib_encode(data) if self._packed else data
+        return bytes(zlib_encode(data)) if self._packed else data
 
     def _write(self, at_most: int) -> None:
         while len(self._packing) > at_most:
