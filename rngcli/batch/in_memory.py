@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..images import Image
-from ..inference.engine import Job
+from ..inference.engine import Job, denoise
 from ..inference.pipeline import Pipeline
 from ..inference.strength import Strength
 from ..methods.contract import Request
-from .within_memory import denoise_within_memory
 
 
 def denoised(
@@ -27,7 +26,7 @@ def denoised(
             flying[str(number)] = picture
             yield Job(str(number), picture.pixels)
 
-    for result in denoise_within_memory(jobs(), pipeline, request):
+    for result in denoise(jobs(), pipeline, request):
         if result.error:
             raise result.error
         picture = flying.pop(result.key)

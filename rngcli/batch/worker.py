@@ -23,7 +23,6 @@ from .inputs import Outcome, Task
 from .large_writer import LARGE, LargeWriter
 from .picture_reader import ReadPicture, read_page, read_picture
 from .picture_writer import write_picture
-from .within_memory import denoise_within_memory
 
 READERS, WRITERS = 2, max(2, min(8, os.cpu_count() or 2))  # packing takes several times as long as unpacking
 AHEAD = 3  # pictures read but not begun; results not yet written: as many, or as there are writers
@@ -42,7 +41,7 @@ def run(
     pipeline.require(request)
     batch = _Batch(files, watch or Watch(), pipeline.frame)
     try:
-        for result in denoise_within_memory(batch.jobs(tasks), pipeline, request, batch.stepped):
+        for result in engine.denoise(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
             yield from batch.outcomes(at_most=max(AHEAD, WRITERS))
         yield from batch.outcomes(at_most=0)

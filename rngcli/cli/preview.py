@@ -17,10 +17,9 @@ from PIL import ImageDraw, ImageFont
 from .. import images
 from ..batch.batch_options import BatchOptions
 from ..batch.report import as_line
-from ..batch.worker import denoise_within_memory
 from ..errors import ModelError, NoInputError, UsageError
 from ..images.walk import pictures_below
-from ..inference.engine import Job, Result
+from ..inference.engine import Job, Result, denoise
 from ..inference.estimate import Pace
 from ..inference.noise_level import noise_level
 from ..inference.noisiest import noisiest
@@ -156,7 +155,7 @@ def _details(pipeline: Pipeline, request: Request) -> list[float]:
 
 
 def _denoised(pipeline: Pipeline, pixels: np.ndarray, request: Request) -> Result:
-    (result,) = denoise_within_memory([Job("part", pixels)], pipeline, request)
+    (result,) = denoise([Job("part", pixels)], pipeline, request)
     if result.error:
         raise result.error
     return result
