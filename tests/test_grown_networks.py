@@ -234,7 +234,7 @@ def test_the_command_trains_it_and_denoise_takes_it(run, photographs, tmp_path):
     assert (code, json.loads(told.out.splitlines()[0])["steps"]) == (0, 4)
     assert run("train", "prior", "--steps", 2, *about[:-2])[0] == 0
     assert isinstance(open_method(bundles.load(file), "rddm"), RDDM), "the other method stays"
-    code, told = run("models", "show", file)
+    code, told = run("models", "show", file, "--json")
     methods = json.loads(told.out)["methods"]
     assert methods["rddm"]["networks"]["walk"] == WALKER
     assert methods["diffpir"]["networks"] == {"prior": PRIOR}

@@ -12,7 +12,7 @@ def test_twenty_mutated_files_in_one_batch(tmp_path):
 
 
 def test_a_killed_run_is_taken_up_with_the_same_bits(tmp_path):
-    killing = Killing(tmp_path, pictures=4, seed=0, runs=1)
+    killing = Killing(tmp_path, pictures=4, seed=0, runs=1, device="cpu")
     killing.once(kill=True)
     if killing.out.exists():
         killing.once(kill=False)

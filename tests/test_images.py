@@ -388,3 +388,13 @@ def test_pure_noise_fits_into_a_jpeg(progressive):
     picture = Image(noise, encoding=images.Encoding(progressive=progressive))
     data = images.encode(picture, "jpeg", WriteOptions(quality=100))
     assert np.abs(images.decode(data).pixels - noise).mean() < 0.01
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "jpeg", "webp"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_picture_that_lies_otherwise_in_memory_is_written_as_any_other(format, depth):
+    pixels = np.random.default_rng(0).random((3, 20, 30), np.float32).transpose(1, 2, 0)[::-1]
+    image = Image(pixels, depth=depth)
+    assert not pixels.flags.c_contiguous
+    plain = image.with_pixels(np.ascontiguousarray(pixels))
+    assert images.encode(image, format) == images.encode(plain, format)

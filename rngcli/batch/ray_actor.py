@@ -26,8 +26,11 @@ class QueueActor:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.queue = TaskQueue(tasks)
+        self.dead: set[str] = set()
 
     def take(self, worker: str, alone: bool) -> Task | None:
+        if worker in self.dead:  # what it asked for while it died comes last, and nobody would miss the picture
+            return None
         return self.queue.take_lost(worker) if alone else self.queue.take(worker)
 
     def settled(self, worker: str, outcome: Outcome) -> None:
@@ -35,6 +38,7 @@ class QueueActor:
 
     def gone(self, worker: str) -> tuple[list[Task], list[Task]]:
         """What is lost for good, and what will be given out once more."""
+        self.dead.add(worker)
         before = len(self.queue.lost)
         for_good = self.queue.gone(worker)
         return for_good, list(self.queue.lost)[before:]
