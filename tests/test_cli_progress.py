@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from rngcli.cli import progress
 from rngcli.cli.batch_progress import Meter
+from rngcli.training.spec import TrainSpec
 
 DRAW = """
 from rngcli.cli.batch_progress import BatchProgress
@@ -122,3 +124,20 @@ def test_a_terminal_is_told_before_torch_is_loaded(tmp_path, command):
         running.kill()
         running.wait()
         os.close(ours)
+
+
+def test_what_is_left_of_a_training_that_goes_on_is_of_what_was_left(monkeypatch):
+    seen = []
+    monkeypatch.setattr(progress._Lines, "tell_each_minute", lambda lines, done, total, about="": seen.append(total))
+
+    class Resumed:
+        spec, step, minutes = TrainSpec(steps=100), 80, 0.0
+
+        def run(self, watch):
+            while self.step < 100:
+                self.step += 1
+                watch(1.0)
+            yield from ()
+
+    progress.Narrator(quiet=False).follow(Resumed(), crops=4)
+    assert seen == [80] * 20, "twenty steps of four crops"

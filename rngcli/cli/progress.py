@@ -114,13 +114,13 @@ class Narrator:
         loss = EMA(smoothing=0.05)  # of the last steps
         with bar(None, "training", "pictures", self.quiet) as shown:
             lines = _Lines("training", "pictures", self.quiet or not shown.disable)
-            first = trainer.step
+            first, begun = trainer.step, trainer.spec.progress(trainer.step, trainer.minutes)
 
             def watch(latest: float) -> None:
                 done = (trainer.step - first) * crops
-                share = trainer.spec.progress(trainer.step, trainer.minutes)
+                share = (trainer.spec.progress(trainer.step, trainer.minutes) - begun) / (1 - begun)  # of what was left
                 about = "  ".join(filter(None, [f"step {trainer.step}  loss {loss(latest):.4f}", self._score]))
-                shown.total = round(done / share)
+                shown.total = round(done / max(share, 1e-9))
                 shown.set_postfix_str(about, refresh=False)
                 shown.update(crops)
                 if trainer.step == first + 1:  # which compiles: the speed is that of the steps from here on
