@@ -138,7 +138,8 @@ class Reporter:
         megapixels = sum(outcome.megapixels for outcome in done)
         counts = f"{len(done)} done, {before} done before, {len(failed)} failed"
         counts += f", {dropped} dropped half done" * (dropped > 0) + f", {unbegun} not begun" * (unbegun > 0)
-        self.say(f"{counts} in {seconds:.1f} s ({_speed(megapixels / max(seconds, 1e-9))})")
+        speed = f" ({_speed(megapixels / max(seconds, 1e-9))})" if megapixels else ""
+        self.say(f"{counts} in {seconds:.1f} s{speed}")
         if noise := [outcome.sigma for outcome in outcomes if outcome.sigma is not None]:
             self.say(_noise_line(noise))
         if passed_over:
@@ -155,8 +156,7 @@ class Reporter:
 
 def _speed(rate: float) -> str:
     """Megapixels a second, and what that means for a photograph of 24."""
-    shown = f"{rate:.2f} Mpx/s"
-    return f"{shown}: 24 Mpx in {progress.duration(24 / rate)}" if rate > 0 else shown
+    return f"{rate:.2f} Mpx/s: 24 Mpx in {progress.duration(24 / rate)}"
 
 
 def _noise_line(sigmas: Sequence[float]) -> str:
