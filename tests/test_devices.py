@@ -169,6 +169,7 @@ def test_what_a_worker_had_is_lost_with_it_given_out_once_more_and_then_given_up
     first, second, third = (queue.take(worker) for worker in ("a", "a", "b"))
     assert queue.settled("a", Outcome(first))
     assert queue.gone("a") == []
+    assert queue.take("a") is None, "what it asked for while it died"
     assert not queue.settled("a", Outcome(second)), "it is nobody's now"
     assert queue.left == 3
     again = queue.take_lost("c")

@@ -21,10 +21,9 @@ from ..signals import interruptible
 from .failures import failure
 from .file_options import Watch
 from .inputs import Outcome, Task
-from .task_queue import TaskQueue
+from .task_queue import MOST_DEATHS, TaskQueue
 from .worker_process import Assignment, outcomes_here
 
-_MOST_DEATHS = 3  # of processes of one device, after which it is left alone
 _PATIENCE = 60  # [s] for a process to finish what it is writing
 
 
@@ -99,7 +98,7 @@ class _Pool:
         if not at.ended and at.take == self.queue.take:
             number = int(at.name.partition(".")[0])
             self.deaths[number] = self.deaths.get(number, 0) + 1
-            if self.queue.waiting and self.deaths[number] < _MOST_DEATHS:
+            if self.queue.waiting and self.deaths[number] < MOST_DEATHS:
                 self.start(number, at.take)
 
     def stop(self) -> None:

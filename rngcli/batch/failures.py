@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..device import is_out_of_memory
 from ..errors import PictureError, RngError
+from ..inference.recovery import too_large
 
 
 def failure(error: BaseException) -> RngError:
@@ -17,8 +18,3 @@ def failure(error: BaseException) -> RngError:
     told = PictureError(f"unexpected {type(error).__name__}: {error}", "please report it")
     told.__cause__ = error
     return told
-
-
-def too_large() -> PictureError:
-    """What is said of a picture for which there is no memory."""
-    return PictureError("the picture needs more memory than there is", "close other programs, or do it elsewhere")

@@ -14,10 +14,9 @@ from .failures import failure
 from .file_options import Watch
 from .inputs import Outcome, Task
 from .ray_cluster import Cluster, ray_module
-from .task_queue import TaskQueue
+from .task_queue import MOST_DEATHS, TaskQueue
 from .worker_process import Assignment, outcomes_here
 
-_MOST_DEATHS = 3  # of actors in one place, after which it is left empty
 _PATIENCE = 60  # [s] for the actors to finish what they are writing
 
 
@@ -26,11 +25,8 @@ class QueueActor:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.queue = TaskQueue(tasks)
-        self.dead: set[str] = set()
 
     def take(self, worker: str, alone: bool) -> Task | None:
-        if worker in self.dead:  # what it asked for while it died comes last, and nobody would miss the picture
-            return None
         return self.queue.take_lost(worker) if alone else self.queue.take(worker)
 
     def settled(self, worker: str, outcome: Outcome) -> None:
@@ -38,7 +34,6 @@ class QueueActor:
 
     def gone(self, worker: str) -> tuple[list[Task], list[Task]]:
         """What is lost for good, and what will be given out once more."""
-        self.dead.add(worker)
         before = len(self.queue.lost)
         for_good = self.queue.gone(worker)
         return for_good, list(self.queue.lost)[before:]
@@ -159,7 +154,7 @@ class _Pool:
             self.told.add(task.target)
             yield Outcome(task, PictureError("the worker that had it has died twice", "do it alone, with more memory"))
         self.deaths[i] = self.deaths.get(i, 0) + 1
-        if not alone and self.deaths[i] < _MOST_DEATHS and ray.get(self.queue.waiting.remote())[0]:
+        if not alone and self.deaths[i] < MOST_DEATHS and ray.get(self.queue.waiting.remote())[0]:
             self.start(i)
 
     def again(self) -> None:

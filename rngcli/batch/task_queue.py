@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .inputs import Outcome, Task
 
+MOST_DEATHS = 3  # of workers in one place, a device or a part of a cluster, after which it is left empty
+
 
 class TaskQueue:
     """The pictures of a run that several workers share; each is told of once, whatever becomes of the workers.
@@ -21,6 +23,7 @@ class TaskQueue:
         self.lost: deque[Task] = deque()
         self._taken: dict[str, dict[Path, Task]] = {}
         self._again: set[Path] = set()
+        self._dead: set[str] = set()
 
     def take(self, worker: str) -> Task | None:
         """The next picture; None where none waits."""
@@ -34,7 +37,8 @@ class TaskQueue:
         return task
 
     def _give(self, worker: str, source: deque[Task]) -> Task | None:
-        if not source:
+        # What a worker asked for while it died may be heard after its death: it would take the picture with it.
+        if not source or worker in self._dead:
             return None
         task = source.popleft()
         self._taken.setdefault(worker, {})[task.target] = task
@@ -46,6 +50,7 @@ class TaskQueue:
 
     def gone(self, worker: str) -> list[Task]:
         """A worker has died: what it had is lost, but for those pictures, returned, that were lost before."""
+        self._dead.add(worker)
         had = self._taken.pop(worker, {}).values()
         self.lost.extend(task for task in had if task.target not in self._again)
         return [task for task in had if task.target in self._again]

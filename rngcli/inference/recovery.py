@@ -83,7 +83,9 @@ class _Source:
     def drop(self, job: Job) -> Result:
         """The result of a picture for which there is no memory."""
         del self._begun[job.key]
-        error = PictureError(
-            "the picture needs more memory than there is", "close other programs, or do it elsewhere"
-        )
-        return Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0, error)
+        return Result(job.key, job.pixels, np.zeros((0, 0), np.int32), 0.0, too_large())
+
+
+def too_large() -> PictureError:
+    """What is said of a picture for which there is no memory."""
+    return PictureError("the picture needs more memory than there is", "close other programs, or do it elsewhere")
