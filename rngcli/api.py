@@ -38,6 +38,7 @@ class Settings(TypedDict, total=False):
     luma: float
     chroma: float
     noise_scale: float
+    keep_banding: bool
     max_steps: int
     steps: int | None
     seed: int
@@ -52,6 +53,7 @@ def denoise(
     luma: float = 1.0,
     chroma: float = 1.0,
     noise_scale: float = 1.0,
+    keep_banding: bool = False,
     max_steps: int = 100,
     steps: int | None = None,
     seed: int = 0,
@@ -75,6 +77,7 @@ def denoise(
     detail: share of the generated detail, 0..1; 0: reconstruction alone, which is the fastest, and invents nothing.
     strength: share of the noise that is taken away, 0..1; luma, chroma: the same for brightness and for colour alone.
     noise_scale: how many times as strong as it looks the noise is taken for, 0.25..4: more for film's grain.
+    keep_banding: leave what whole rows and columns have in common, which is taken for the sensor's, and removed.
     max_steps: the most evaluations of the generator a tile; steps: exactly so many, None: the controller decides.
     seed: of the generated detail. sigma: the noise's standard deviation, 0..255, for the methods that need it; None:
     estimated. model: a shipped model's name, or a bundle's path. device: auto, cpu, cuda, cuda:1 … or mps. precision:
@@ -87,8 +90,8 @@ def denoise(
     each says what to do.
     """
     settings = Settings(
-        detail=detail, strength=strength, luma=luma, chroma=chroma, noise_scale=noise_scale, max_steps=max_steps,
-        steps=steps, seed=seed, sigma=sigma,
+        detail=detail, strength=strength, luma=luma, chroma=chroma, noise_scale=noise_scale,
+        keep_banding=keep_banding, max_steps=max_steps, steps=steps, seed=seed, sigma=sigma,
     )  # fmt: skip
     path = resolve(os.fspath(model))
     return _kept(path, path.stat().st_mtime_ns, device, precision, method)(picture, **settings)
@@ -213,6 +216,7 @@ def _asked(
     seed: int = 0,
     sigma: float | None = None,
     noise_scale: float = 1.0,
+    keep_banding: bool = False,
 ) -> tuple[Request, Strength]:
     """UsageError where a setting is out of its range."""
     shares: Mapping[str, Any] = {"detail": detail, "strength": strength, "luma": luma, "chroma": chroma}
@@ -225,7 +229,8 @@ def _asked(
     if sigma is not None:
         _check("sigma", sigma, 0, 255)
     on_unit_scale = None if sigma is None else sigma / 255
-    request = Request(max_steps, steps, detail, seed, noise_scale=noise_scale, sigma=on_unit_scale)
+    request = Request(max_steps, steps, detail, seed, noise_scale=noise_scale, sigma=on_unit_scale,
+                      keep_banding=keep_banding)  # fmt: skip
     return request, Strength(strength * luma, strength * chroma)
 
 

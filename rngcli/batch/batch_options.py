@@ -61,6 +61,7 @@ class BatchOptions:
             **({"recipe": self.recipe} if self.recipe else {}),
             **({"sigma": request.sigma} if request.sigma is not None else {}),
             **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
+            **({"banding": "kept"} if request.keep_banding and not self.operator else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,

@@ -51,7 +51,7 @@ class DocumentWriter:
             result = replace(result, pixels=self.files.strength.blended(read.picture.pixels, result.pixels))
             restored = read.picture.with_pixels(result.pixels)
             data = images.encode_page(restored, self.pages.form(read.page), self.files.write)
-            notes = (*read.picture.notes, *images.losses(read.picture, "tiff", self.files.write))
+            notes = (*read.picture.notes, *result.notes, *images.losses(read.picture, "tiff", self.files.write))
             notes += self._map(read, result)
             with self._lock:
                 return None if self.over else self._take(read, data, result, notes)

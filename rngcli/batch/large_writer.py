@@ -72,7 +72,7 @@ class LargeWriter:
                 return Outcome(task, before=True)
         except Exception as error:
             return Outcome(task, failure(self.abandon(error) or error))
-        notes = (*picture.notes, *images.losses(picture, "tiff", self.files.write))
+        notes = (*picture.notes, *result.notes, *images.losses(picture, "tiff", self.files.write))
         megapixels = self.shape[0] * self.shape[1] / 1e6
         figures = megapixels, float(result.steps.mean()), result.seconds, 255 * self.read.noise
         outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)

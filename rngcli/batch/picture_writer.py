@@ -32,7 +32,7 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
             return Outcome(task, before=True)
     except Exception as error:
         return Outcome(task, failure(error))
-    notes = (*picture.notes, *images.losses(picture, format, files.write))
+    notes = (*picture.notes, *result.notes, *images.losses(picture, format, files.write))
     figures = result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, 255 * read.noise
     outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)
     try:  # the picture itself is on disk from here on

@@ -121,6 +121,14 @@ def denoise(
             rich_help_panel=PROCESS,
         ),
     ] = 1.0,
+    keep_banding: Annotated[
+        bool,
+        typer.Option(
+            "--keep-banding",
+            help="Leave offsets of whole rows and columns: for pictures that are made of lines.",
+            rich_help_panel=PROCESS,
+        ),
+    ] = False,
     seed: Seed = 0,
     sigma: Annotated[
         str,

@@ -148,7 +148,8 @@ def _request(given: Mapping[str, Any]) -> Request:
         raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
     number = None if steps == "auto" else int(steps)
     return Request(given["max_steps"], number, given["detail"], given["seed"],
-                   noise_scale=given["noise_scale"], sigma=_sigma(given["sigma"]))  # fmt: skip
+                   noise_scale=given["noise_scale"], sigma=_sigma(given["sigma"]),
+                   keep_banding=given["keep_banding"])  # fmt: skip
 
 
 def _sigma(text: str) -> float | None:

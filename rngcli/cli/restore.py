@@ -19,7 +19,7 @@ restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", n
 
 # What a command of this group decides itself.
 _DECIDED = {"detail": 1.0, "method": "diffpir", "strength": 1.0, "luma": 1.0, "chroma": 1.0, "noise_scale": 1.0,
-            "preview": None, "preset": None, "config": None}  # fmt: skip
+            "keep_banding": True, "preview": None, "preset": None, "config": None}  # fmt: skip
 
 Kernel = Annotated[
     str,

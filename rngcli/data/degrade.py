@@ -24,15 +24,15 @@ from .jpeg_sim import ycc
 from .random_fields import chosen, gaussian_blur, normal, uniform
 from .sensors import CameraSpec, SensorSpec, add_camera_noise, expose
 
-# Parts of a batch beside white noise; together 65 of 100.
-OTHERS = {"camera": 19, "sensor": 4, "night": 7, "film": 10, "coarse": 5, "jpeg": 8, "bands": 7, "none": 5}
+# Parts of a batch beside white noise; together 60 of 100.
+OTHERS = {"camera": 18, "sensor": 3, "night": 5, "film": 14, "coarse": 4, "jpeg": 9, "bands": 3, "none": 4}
 
 
 @dataclass(frozen=True)
 class DegradeSpec:
     """How a batch of clean crops is made noisy."""
 
-    gaussian_share: float = 0.35  # of the batch: white Gaussian noise …
+    gaussian_share: float = 0.40  # of the batch: white Gaussian noise …
     others: Mapping[str, float] = field(default_factory=lambda: dict(OTHERS))  # … and how the rest is divided
     sigma: tuple[float, float] = (0.0, 75.0)  # of the white noise, on the 0–255 scale
     clipped_share: float = 0.75  # of the pictures with white noise: clipped and rounded to 8 bits, as files hold them

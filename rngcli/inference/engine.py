@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import PictureError
 from ..methods.contract import Request
+from .banding import Banding, find_banding
 from .canvas import Canvas, no_colours
 from .job import Job, Result
 from .noise_level import noise_level
@@ -31,15 +32,17 @@ class _Picture:
     canvas: Canvas
     steps: np.ndarray
     starts: np.ndarray
+    banding: Banding | None
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, job: Job, pipeline: Pipeline, request: Request) -> _Picture:
         sigma = _sigma(job, request) if "sigma" in pipeline.method.understands else job.sigma
-        uploaded = pipeline.upload(job.pixels, job.valid, sigma)
+        banding = None if job.valid is not None or request.keep_banding else find_banding(job.pixels)
+        uploaded = pipeline.upload(job.pixels, job.valid, sigma, banding)
         shape = uploaded.grid.rows, uploaded.grid.cols
         canvas = pipeline.canvas(uploaded, job.rows() if job.rows else None)
-        return cls(job, uploaded, canvas, np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+        return cls(job, uploaded, canvas, np.zeros(shape, np.int32), np.zeros(shape, np.float32), banding)
 
     def add(self, tile: TileState, share: Tensor, start: float) -> None:
         self.steps.flat[tile.index] = len(tile.plan)
@@ -49,7 +52,8 @@ class _Picture:
     def result(self, error: PictureError | None = None) -> Result:
         pixels, grid = (self.job.pixels, self.uploaded.grid) if error else (self.canvas.finish(), self.canvas.grid)
         seconds = time.monotonic() - self.begun
-        return Result(self.job.key, pixels, self.steps, seconds, error, self.starts, grid)
+        notes = (self.banding.note,) if self.banding and not error else ()
+        return Result(self.job.key, pixels, self.steps, seconds, error, self.starts, grid, notes)
 
 
 def denoise(

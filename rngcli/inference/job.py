@@ -41,7 +41,7 @@ class Result:
 
     steps (rows, cols): the evaluations of each tile; starts (rows, cols) in [0, 1]: how far in the noise it started, as
     a share of the fullest start; `grid` says where these tiles lie, and is None where there were none. Where `error` is
-    set, the picture failed and the pixels are the input's.
+    set, the picture failed and the pixels are the input's. `notes` are for whoever looks after the picture.
     """
 
     key: str
@@ -51,3 +51,4 @@ class Result:
     error: PictureError | None = None
     starts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     grid: Grid | None = None
+    notes: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from ..methods import open_method
 from ..methods.contract import STATE, Held, Method, Request, Step
 from ..models.bundle import Bundle
 from ..nets.recorded import Recorded
+from .banding import Banding
 from .blending import Blending
 from .canvas import Canvas, clamped
 from .job import Rows
@@ -175,9 +176,15 @@ class Pipeline:
 
     # --- pictures ----------------------------------------------------------------------------------------------
 
-    def upload(self, pixels: np.ndarray, valid: np.ndarray | None = None, sigma: float = float("nan")) -> Uploaded:
+    def upload(
+        self,
+        pixels: np.ndarray,
+        valid: np.ndarray | None = None,
+        sigma: float = float("nan"),
+        banding: Banding | None = None,
+    ) -> Uploaded:
         """A picture (H, W, 3), on the device unless it is too large for it."""
-        return Uploaded.of(pixels, valid, sigma, self.frame, self._home(pixels.shape))
+        return Uploaded.of(pixels, valid, sigma, self.frame, self._home(pixels.shape), banding)
 
     def canvas(self, picture: Uploaded, rows: Rows | None = None) -> Canvas:
         """What the picture's tiles will be blended into, its values in [0, 1]; `rows` takes them where it is given."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..methods.contract import Frame
+from .banding import Banding
 from .tiling import Grid
 from .transfer import sent
 
@@ -20,22 +21,31 @@ class Uploaded:
     """Pixels (H, W, 3) as they were given: float32 in [0, 1], uint8, or the bits of uint16 as int16.
 
     valid (H, W) bool is false in holes; None: there are none. sigma: σ_n on the [0, 1] scale, NaN where unknown.
+    banding: what rows (H, 3) and columns (W, 3) have too much, which tiles are cut without; None: nothing.
     """
 
     grid: Grid
     pixels: Tensor
     valid: Tensor | None
     sigma: float
+    banding: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(
-        cls, pixels: np.ndarray, valid: np.ndarray | None, sigma: float, frame: Frame, device: torch.device
+        cls,
+        pixels: np.ndarray,
+        valid: np.ndarray | None,
+        sigma: float,
+        frame: Frame,
+        device: torch.device,
+        banding: Banding | None = None,
     ) -> Uploaded:
         """pixels (H, W, 3) float32 in [0, 1], or uint8 or uint16 with full scale at 1."""
         grid = Grid.of(pixels.shape[0], pixels.shape[1], frame)
         bits = _BITS.get(pixels.dtype.type)
         stored = np.ascontiguousarray(pixels).view(bits) if bits else pixels
-        return cls(grid, sent(stored, device), None if valid is None else sent(valid, device), sigma)
+        offsets = None if banding is None else (sent(banding.rows, device), sent(banding.columns, device))
+        return cls(grid, sent(stored, device), None if valid is None else sent(valid, device), sigma, offsets)
 
     def tiles(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """What tiles see, by their `places` on the picture's device: (n, wide, wide, 3) float32, and bool."""
@@ -44,7 +54,11 @@ class Uploaded:
         inside = (on_y[:, :, None] & on_x[:, None, :]).bool()
         if self.valid is not None:
             inside &= self.valid[rows, columns]
-        return self._floats(self.pixels[rows, columns]), inside
+        seen = self._floats(self.pixels[rows, columns])
+        if self.banding:
+            of_rows, of_columns = self.banding
+            seen = seen - of_rows[rows] - of_columns[columns]
+        return seen, inside
 
     def _floats(self, stored: Tensor) -> Tensor:
         if stored.dtype == torch.float32:

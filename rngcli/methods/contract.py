@@ -20,6 +20,8 @@ Held = dict[str, Tensor]  # what a slot keeps of a tile between calls, by name; 
 Plan = tuple[float, ...]  # the levels that a tile visits, noisiest first; an empty one: nothing is to be generated
 STATE = "state"  # the name under which `begin` and `step` are kept
 
+OF_EVERY_METHOD = frozenset({"keep_banding"})  # options of a Request that the engine sees to
+
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 
 
@@ -58,6 +60,7 @@ class Request:
     budget: int | None = None  # the number of one of the model's budgets, for every tile
     noise_scale: float = 1.0  # how many times as strong as it looks the noise is to be taken for
     sigma: float | None = None  # σ_n of every picture on the [0, 1] scale; None: each picture's own, estimated
+    keep_banding: bool = False  # leave what whole rows and columns have in common; the engine's, for every method
 
     @property
     def generates(self) -> bool:
@@ -67,7 +70,7 @@ class Request:
     def refuse_beyond(self, understood: frozenset[str], method: str) -> None:
         """UsageError where something is asked for that is not among `understood`."""
         asked = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
-        for name in sorted(asked - understood):
+        for name in sorted(asked - understood - OF_EVERY_METHOD):
             known = ", ".join(map(_flag, sorted(understood))) or "none"
             raise UsageError(f"the method {method} has no option {_flag(name)}", f"its options: {known}")
 

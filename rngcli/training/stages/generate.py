@@ -36,10 +36,14 @@ MOST_WEIGHT = 10.0
 # The share of crops that LPIPS is learned on as a budget begins, where d_t is noise alone, without the residual. There
 # the level says nothing about the residual; so it says how much LPIPS counts beside the error: more, the noisier.
 BEGINNINGS = 0.75
-# The share of crops that go on from the network's own first answer, as the second and later evaluations of a budget do:
-# what they learn is what that answer still lacks. Without it, further evaluations change little (they were trained on
-# states that hold the true residual, which sampling never meets).
-AGAIN = 0.5
+# The share of crops that go on from the network's own answer, as the second and later evaluations of a budget do: what
+# they learn is what that answer still lacks. Without it, further evaluations change little (they were trained on states
+# that hold the true residual, which sampling never meets). So many rounds of it: a quarter of the crops has gone two
+# steps, a half one.
+AGAIN, ROUNDS = 0.5, 2
+# LPIPS counts so many times as much after such a step. Without it, later evaluations give back what the first has won:
+# the PSNR it has cost, and with that its looks.
+LOOKS_LATER = 3.0
 LATER = (0.2, 1.0)  # the levels they go on at: σ in shares of that of the first
 MANY_STEPS = ("25_8bit", "50_8bit")  # held-out noise that is scored with four evaluations as well …
 LAST = 0.2  # … down to this σ
@@ -129,7 +133,11 @@ class Generate:
         d_t = torch.where(begins[:, None, None, None], begun, d_t)
         weight = torch.where(begins, MOST_WEIGHT, (1 / (1 - gamma)).clamp(max=MOST_WEIGHT))
         perceptual = torch.where(begins, 1 - gamma, 1.0)  # by where a budget begins, however far it has come
-        d_t, gamma = self._again(forward, condition, d_t, gamma, rng)
+        later = torch.zeros_like(begins)
+        for _ in range(ROUNDS):
+            d_t, gamma, further = self._again(forward, condition, d_t, gamma, rng)
+            later |= further
+        perceptual = torch.where(later, LOOKS_LATER * perceptual, perceptual)
         d_0 = (clean - r) / self.process.spec.sigma_d
         d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
         missing = d_0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
@@ -140,8 +148,8 @@ class Generate:
     @torch.no_grad()
     def _again(
         self, forward: Callable[..., Any], condition: Tensor, d_t: Tensor, gamma: Tensor, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """(d_t, γ), a share of them a step further, by what the network answers by now."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(d_t, γ), a share of them a step further, by what the network answers by now; and which, (N,) bool."""
         which = torch.randperm(len(d_t), generator=rng, device=rng.device)[: round(AGAIN * len(d_t))]
         low, high = LATER
         share = low * (high / low) ** torch.rand(len(which), generator=rng, device=rng.device)
@@ -149,7 +157,8 @@ class Generate:
         after = 1 / (1 + (1 / before - 1) * share.square())  # σ times `share`
         answer = forward(channels_last(d_t[which]), channels_last(condition[which]), before).float()
         further = self.process.step(d_t[which], answer, before, after, torch.zeros_like(answer))
-        return channels_last(d_t.index_copy(0, which, further)), gamma.index_copy(0, which, after)
+        moved = torch.zeros(len(d_t), dtype=torch.bool, device=d_t.device).index_fill(0, which, True)
+        return channels_last(d_t.index_copy(0, which, further)), gamma.index_copy(0, which, after), moved
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
