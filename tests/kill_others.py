@@ -1,4 +1,4 @@
-"""kill -9 of `rng eval` or `rng train`, then the same command again: `python -m tests.kill_others eval --kills 100 --seed 0`.
+"""kill -9 of `rng eval` or `rng train`, then the same again: `python -m tests.kill_others eval --kills 100 --seed 0`.
 
 After every kill, what is left must be whole: the report absent or the undisturbed one's, the training's state and its
 bundle loadable. A resumed run that has come to its end must have measured, or learned, what an undisturbed one does:
@@ -79,8 +79,9 @@ class Train:
         clouds(self.photographs, 3, (96, 80))
 
     def arguments(self, place: Path) -> list[str]:
-        return ["train", "reconstruct", "--data", str(self.photographs), "--run", str(place / "run"), "--steps", "12",
-                "--batch", "2", "--crop", "32", "--size", "xs", "--no-compile", "--device", "cpu", "--quiet"]  # fmt: skip
+        size = ["--steps", "12", "--batch", "2", "--crop", "32", "--size", "xs"]
+        return ["train", "reconstruct", "--data", str(self.photographs), "--run", str(place / "run"), *size,
+                "--no-compile", "--device", "cpu", "--quiet"]  # fmt: skip
 
     def done(self, place: Path) -> int:
         return sum(path.stat().st_mtime_ns for path in place.glob("run/**/*") if path.is_file())
@@ -169,7 +170,9 @@ def main() -> int:
             killing.once(kill=True)
         if (Path(place) / "out").exists():
             killing.once(kill=False)
-    print(dict(killing.counts), *killing.wrong or ["every end as undisturbed, nothing half-written on the way"], sep="\n")
+    print(
+        dict(killing.counts), *killing.wrong or ["every end as undisturbed, nothing half-written on the way"], sep="\n"
+    )
     return bool(killing.wrong)
 
 

@@ -156,6 +156,19 @@ def test_what_a_killed_run_left_unfinished_goes_at_the_next_start_unless_it_is_a
         assert not left(age=7200)
 
 
+def test_of_two_runs_that_began_at_once_the_last_to_end_tidies_up(tmp_path):
+    part = tmp_path / f"{PART_PREFIX}0{PART_SUFFIX}"
+    first, second = (journal_of(Manifest(tmp_path), "s") for _ in range(2))
+    first.__enter__()
+    part.write_bytes(b"half")  # of a run that was killed meanwhile
+    os.utime(part, (time.time() - 60,) * 2)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert part.exists(), "it may be the second's"
+    second.__exit__(None, None, None)
+    assert not part.exists()
+
+
 def test_each_writer_has_a_file_of_its_own_and_all_are_merged_in_any_order(place, tmp_path):
     source, target = place
     out = target.parent

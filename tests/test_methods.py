@@ -108,7 +108,7 @@ def pictures():
 @pytest.mark.parametrize("detail", [0.0, 0.5, 1.0])
 def test_a_second_method_runs_on_slots_and_a_frame_of_its_own(toy, capacity, detail):
     pipeline = Pipeline(toy, "cpu", "fp32", capacity)
-    assert {key: tuple(held.shape[1:]) for key, held in pipeline.held.items()} == SlowBlur.holds
+    assert {key: tuple(held.shape[1:]) for key, held in pipeline.slots.held.items()} == SlowBlur.holds
     results = {result.key: result for result in denoise(pictures(), pipeline, Request(detail=detail))}
     for job in pictures():
         result = results[job.key]
@@ -173,7 +173,7 @@ def test_a_method_is_chosen_by_name_and_is_the_first_where_none_is_named(toy):
 
 def test_half_the_capacity_is_the_same_method(toy):
     half = Pipeline(toy, "cpu", "fp32", 4, method="rng").halved()
-    assert (half.capacity, half.name, set(half.held)) == (2, "rng", {"x", "r", STATE})
+    assert (half.capacity, half.name, set(half.slots.held)) == (2, "rng", {"x", "r", STATE})
 
 
 def test_the_worker_writes_what_a_second_method_makes(toy, tmp_path):

@@ -14,6 +14,7 @@ from rngcli.inference import recovery
 from rngcli.inference.canvas import Canvas
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
+from rngcli.inference.slots import Slots
 from rngcli.methods.contract import STATE, Frame, Request
 from rngcli.models.bundle import MethodSpec
 from tests.pretend_device import pretended_device
@@ -100,7 +101,8 @@ class Failing:
 
 
 PLACES = [
-    *((Pipeline, name) for name in ("upload", "canvas", "_zeros", "start", "step", "finish")),
+    *((Pipeline, name) for name in ("upload", "canvas", "start", "step", "finish")),
+    *((Slots, name) for name in ("__init__", "write")),
     *((Halving, name) for name in ("start", "step", "finish")),
     (Canvas, "put"),
 ]

@@ -30,18 +30,26 @@ _STILL, _ABANDONED = 1, 3600  # [s] an unfinished file not touched for so long i
 def journal_of(manifest: Manifest, settings: str, folders: Iterable[Path] | None = ()) -> Iterator[Journal]:
     """Append to the manifest while a run lasts; what killed runs left unfinished in `folders` is removed first.
 
-    Not where that is None: then this is one of several processes, of which the first has done so.
+    And once more at the end: where two runs began at once, neither was alone, and the last to end is. Not where
+    `folders` is None: then this is one of several processes, of which the first does so.
     """
     journal = Journal(manifest, settings)
+    places = None if folders is None else {manifest.folder, *folders}
     try:
-        if folders is not None:
-            places, alone = {manifest.folder, *folders}, journal.alone()
-            if _sweep(places, _STILL if alone else _ABANDONED) and alone:
-                time.sleep(_STILL)  # what then still has not grown was left by a run that was killed just now
-                _sweep(places, _STILL)
+        _tidy(places, journal)
         yield journal
+        _tidy(places, journal)
     finally:
         journal.close()
+
+
+def _tidy(places: Iterable[Path] | None, journal: Journal) -> None:
+    if places is None:
+        return
+    alone = journal.alone()
+    if _sweep(places, _STILL if alone else _ABANDONED) and alone:
+        time.sleep(_STILL)  # what then still has not grown was left by a run that was killed just now
+        _sweep(places, _STILL)
 
 
 class Journal:

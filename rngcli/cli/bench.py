@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import DEFAULT_MODEL, MOST_STEPS, BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
+from .progress import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,7 +107,7 @@ def _rows(f: Figures) -> list[tuple[str, str]]:
     tiles = "tile" if f.capacity == 1 else "tiles"
     rows = [
         ("pictures", f"{f.megapixels:.1f} Mpx, {f.tiles} tiles; {f.precision}, {f.capacity} {tiles} a batch"),
-        ("from disk to disk", f"{f.end_to_end:.3f} Mpx/s; 24 Mpx take {_duration(24 / f.end_to_end)}"),
+        ("from disk to disk", f"{f.end_to_end:.3f} Mpx/s; 24 Mpx take {duration(24 / f.end_to_end)}"),
         ("pixels to pixels", f"{f.engine:.3f} Mpx/s"),
         *((f"  {stage}", f"{1e3 * s / f.megapixels:.0f} ms/Mpx") for stage, s in f.seconds.items()),
         ("a start", f"{f.start_ms:.1f} ms/tile, {f.start_share:.0%} of the roof"),
@@ -131,7 +132,3 @@ def _rows(f: Figures) -> list[tuple[str, str]]:
         told = f"{speed:.3f} Mpx/s: ×{f.engine / speed:.1f} by the engine" if speed else "not installed"
         rows += [(name, told)]
     return rows
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -125,14 +125,23 @@ class Reporter:
         for note in () if outcome.before else outcome.notes:
             self.say(f"{outcome.task.name}: {note}")
 
-    def summary(self, outcomes: Sequence[Outcome], total: int, passed_over: Counter[str] | None = None) -> None:
-        """What was done, with mean scores; then every failure with its reason, also where the run is quiet."""
+    def summary(
+        self,
+        outcomes: Sequence[Outcome],
+        total: int,
+        passed_over: Counter[str] | None = None,
+        working: float | None = None,
+    ) -> None:
+        """What was done, with mean scores; then every failure with its reason, also where the run is quiet.
+
+        working: the seconds that were spent on it, if not all since the command began.
+        """
         failed = [outcome for outcome in outcomes if outcome.error]
         before = sum(outcome.before for outcome in outcomes)
         done = [outcome for outcome in outcomes if not (outcome.error or outcome.before)]
         dropped = len(self._flying)
         unbegun = total - len(outcomes) - dropped
-        seconds = time.monotonic() - self.begun
+        seconds = time.monotonic() - self.begun if working is None else working
         if not self.quiet and (scored := [outcome for outcome in outcomes if outcome.scores]):
             Console(stderr=True, highlight=False, soft_wrap=True).print(score_table(scored))
         megapixels = sum(outcome.megapixels for outcome in done)

@@ -51,17 +51,22 @@ def watch_folder(folder: Path, out: Path, given: Mapping[str, Any]) -> Exit:
         watched.check()
         for line in filter(None, (used(given), f"watching {folder} -> {out}; Ctrl-C ends it")):
             tell.say(line)
+        working = 0.0  # [s]: the speed that the summary tells is that of the work, not of the waiting
         try:
             for _ in _looks(folder, watched):
-                for _ in watched.round(tell):
-                    pass
+                begun, told = time.monotonic(), len(watched.outcomes)
+                try:
+                    for _ in watched.round(tell):
+                        pass
+                finally:
+                    working += (time.monotonic() - begun) * (len(watched.outcomes) > told)
                 if given["report"]:
                     write_report(given["report"], rows_of(list(watched.known), list(watched.outcomes.values())))
         except KeyboardInterrupt:
             if watched.busy:
                 raise
         finally:
-            tell.summary(list(watched.outcomes.values()), len(watched.known), watched.passed_over)
+            tell.summary(list(watched.outcomes.values()), len(watched.known), watched.passed_over, working)
     return Exit.SOME_FAILED if any(outcome.error for outcome in watched.outcomes.values()) else Exit.OK
 
 

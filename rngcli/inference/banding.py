@@ -53,8 +53,7 @@ def find_banding(pixels: np.ndarray) -> Banding | None:
 
     Columns are looked at when the rows' offsets are gone.
     """
-    height, width, channels = pixels.shape
-    rows = _offsets(pixels, np.zeros((width, channels), np.float32))
+    rows = _offsets(pixels, np.zeros(pixels.shape[1:], np.float32))
     columns = _offsets(pixels.transpose(1, 0, 2), rows)
     return Banding(rows, columns) if rows.any() or columns.any() else None
 

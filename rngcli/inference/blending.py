@@ -1,8 +1,9 @@
-"""How strongly each pixel of a tile counts, for whole batches of tiles on a device."""
+"""How strongly each pixel of a tile counts, for whole batches of tiles on a device; and what becomes of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,8 +11,29 @@ from torch import Tensor
 
 from ..methods.contract import Frame
 from .canvas import are_colours, fixed_point
+from .scheduler import TileState
 from .tiling import Axis, Grid
-from .transfer import sent
+from .transfer import Fetch, sent
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Tiles whose plans are done, in the canvas's fixed point, (capacity, side, side, 3) int32 on the device.
+
+    `told`: on the way to the host are which of them are colours, (capacity,) bool, the shares themselves where one is
+    for a canvas there, and whatever else was asked for.
+    """
+
+    tiles: Sequence[TileState]
+    shares: Tensor
+    told: Fetch
+    to_host: bool
+
+    def wait(self) -> tuple[list[bool], Tensor | None, list[Tensor]]:
+        """Which tiles are colours, their shares on the host where they were asked for, and what else was."""
+        colours, *rest = self.told.wait()
+        shares = rest.pop(0) if self.to_host else None
+        return colours.tolist(), shares, rest
 
 
 class Blending:

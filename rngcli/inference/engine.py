@@ -13,10 +13,11 @@ from torch import Tensor
 from ..errors import PictureError
 from ..methods.contract import Request
 from .banding import Banding, find_banding
+from .blending import Finished
 from .canvas import Canvas, no_colours
 from .job import Job, Result
 from .noise_level import noise_level
-from .pipeline import Finished, Pipeline
+from .pipeline import Pipeline
 from .recovery import within_memory
 from .scheduler import Scheduler, TileState
 from .transfer import Fetch
@@ -85,7 +86,7 @@ class _Run:
         self, jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Callable[[int], None]
     ) -> None:
         self.jobs, self.pipeline, self.request, self.on_step = jobs, pipeline, request, on_step
-        self.scheduler = Scheduler(pipeline.capacity, pipeline.slots)
+        self.scheduler = Scheduler(pipeline.capacity, pipeline.places)
         self.pictures: dict[int, _Picture] = {}
         self.drawn = 0
         self.pending: list[tuple[Finished, list[Canvas]]] = []  # with the canvases whose rows were asked for as well

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,41 +23,22 @@ from ..device import (
 from ..diffusion.operators import Identity, Operator, Seen
 from ..errors import EnvironmentFault
 from ..methods import open_method
-from ..methods.contract import STATE, Held, Method, Request, Step
+from ..methods.contract import STATE, Method, Request, Step
 from ..models.bundle import Bundle
 from ..nets.recorded import Recorded
 from .banding import Banding
-from .blending import Blending
+from .blending import Blending, Finished
 from .canvas import Canvas, clamped
 from .job import Rows
 from .noise import gaussian_field
 from .scheduler import TileState
+from .slots import Slots, zeros
 from .tiling import Grid
 from .transfer import Fetch, sent
-from .uploaded import Uploaded, places
+from .uploaded import Uploaded, cut
 
 T = TypeVar("T")
 BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Tiles whose plans are done, in the canvas's fixed point, (capacity, side, side, 3) int32 on the device.
-
-    `told`: on the way to the host are which of them are colours, (capacity,) bool, the shares themselves where one is
-    for a canvas there, and whatever else was asked for.
-    """
-
-    tiles: Sequence[TileState]
-    shares: Tensor
-    told: Fetch
-    to_host: bool
-
-    def wait(self) -> tuple[list[bool], Tensor | None, list[Tensor]]:
-        """Which tiles are colours, their shares on the host where they were asked for, and what else was."""
-        colours, *rest = self.told.wait()
-        shares = rest.pop(0) if self.to_host else None
-        return colours.tolist(), shares, rest
 
 
 class Pipeline:
@@ -113,8 +94,8 @@ class Pipeline:
 
     def _size(self, capacity: int) -> None:
         self.capacity = capacity
-        # Started tiles wait here for their turn, so that starts and steps are full batches alike.
-        self.slots = 1 if capacity == 1 else 2 * capacity
+        # Started tiles wait in slots for their turn, so that starts and steps are full batches alike.
+        self.places = 1 if capacity == 1 else 2 * capacity
         self.release()
 
     def resized(self, capacity: int) -> Pipeline:
@@ -147,27 +128,19 @@ class Pipeline:
 
     def release(self) -> None:
         """Let the slots go; they are there again when the next tile starts."""
-        self._held: Held | None = None
+        self._slots: Slots | None = None
         self._stepped: Recorded | None = None
         self._spare: Pipeline | None = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @property
-    def held(self) -> Held:
-        """What the slots keep, and one row more, which padding is written to."""
-        if self._held is None:
-            rows = self.slots + (self.capacity > 1)
-            self._held = {key: self._zeros(rows, *shape) for key, shape in self.method.holds.items()}
+    def slots(self) -> Slots:
+        """What is held of the tiles in flight."""
+        if self._slots is None:
+            self._slots = Slots(self.method.holds, self.places, self.capacity, self.device)
             self._stepped = Recorded(self._evaluate, self.device)
-        return self._held
-
-    def _zeros(self, *shape: int) -> Tensor:
-        """Pictures lie as (N, H, W, C), whatever their order of axes says: what convolutions are fastest on."""
-        if len(shape) != 4:
-            return torch.zeros(shape, device=self.device)
-        n, channels, height, width = shape
-        return torch.zeros((n, height, width, channels), device=self.device).permute(0, 3, 1, 2)
+        return self._slots
 
     def require(self, request: Request) -> None:
         """UsageError where the method has no such option, ModelError where the bundle lacks what it needs for it."""
@@ -205,40 +178,24 @@ class Pipeline:
         """
         with exact_float32(self.device):
             held, plans = self.method.start(self._seen(tiles, pictures), request)
-            self._keep(held, self._slots(tiles)[1])
+            self.slots.write(held, self.slots.of(tiles)[1])
             for tile, plan in zip(tiles, plans, strict=False):
                 tile.plan = plan
             self._begin([tile for tile in tiles if tile.plan], request.seed)
 
     def _seen(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None]) -> Seen:
-        pixels = self._zeros(self.capacity, 3, self.frame.wide, self.frame.wide)
-        valid = self._zeros(self.capacity, 1, self.frame.wide, self.frame.wide)
-        for first, picture, where in self._cuts(tiles, pictures):
-            seen, inside = picture.tiles(sent(where, picture.pixels.device))
-            rows = slice(first, first + len(where))
-            pixels.permute(0, 2, 3, 1)[rows] = sent(seen, self.device)
-            valid[rows, 0] = sent(inside, self.device).float()
-        sigma = [picture.sigma if picture else float("nan") for picture in pictures]
-        return Seen(pixels, valid, self._levels(sigma))
-
-    def _cuts(
-        self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None]
-    ) -> Iterator[tuple[int, Uploaded, np.ndarray]]:
-        """Neighbouring rows of a batch that are cut from one picture: the first of them, the picture, and where."""
-        of_picture = groupby(zip(range(len(tiles)), tiles, pictures, strict=True), key=lambda row: id(row[2]))
-        for _, group in of_picture:
-            rows, same, (picture, *_) = zip(*group, strict=True)
-            if picture:
-                margin = self.frame.context
-                yield rows[0], picture, np.stack([places(picture.grid, tile.index, margin) for tile in same])
+        wide = self.frame.wide
+        pixels, valid = (zeros((self.capacity, channels, wide, wide), self.device) for channels in (3, 1))
+        cut(tiles, pictures, self.frame.context, (pixels, valid))
+        return Seen(pixels, valid, self._levels([picture.sigma if picture else math.nan for picture in pictures]))
 
     def _begin(self, tiles: Sequence[TileState], seed: int) -> None:
         if tiles:
-            read, write = self._slots(tiles)
+            read, write = self.slots.of(tiles)
             origins = self._integers([tile.origin for tile in tiles])
             noise = self._noise(origins, BEGIN, seed)
             levels = self._levels([tile.plan[0] for tile in tiles])
-            self._keep({STATE: self.method.begin(self._held_by(read), levels, noise)}, write)
+            self.slots.write({STATE: self.method.begin(self.slots.read(read), levels, noise)}, write)
 
     # --- decode ------------------------------------------------------------------------------------------------
 
@@ -248,18 +205,18 @@ class Pipeline:
         numbers = self._integers([(tile.slot, *tile.origin, tile.done) for tile in tiles])
         now = self._levels([tile.plan[tile.done] for tile in tiles])
         after = self._levels([(*tile.plan, self.method.end)[tile.done + 1] for tile in tiles])
-        _, write = self._slots(tiles)
+        _, write = self.slots.of(tiles)
         assert self._stepped
         with exact_float32(self.device):
             self._stepped(numbers, write, now, after, seed=seed)
 
     def _evaluate(self, numbers: Tensor, write: Tensor, now: Tensor, after: Tensor, seed: int) -> None:
         """Tensors in, the slots changed, and nothing of the host in between."""
-        held = self._held_by(numbers[:, 0])
+        held = self.slots.read(numbers[:, 0])
         noise = torch.zeros_like(held[STATE])
         if self.method.stochastic:
             noise = self._noise(numbers[:, 1:3], numbers[:, 3], seed)
-        self._keep({STATE: self.method.step(held, Step(now, after, noise))}, write)
+        self.slots.write({STATE: self.method.step(held, Step(now, after, noise))}, write)
 
     # --- finish ------------------------------------------------------------------------------------------------
 
@@ -272,7 +229,7 @@ class Pipeline:
         Where a tile will blend with others, what is generated is emphasised by what their disagreement costs.
         """
         with exact_float32(self.device):
-            base, generated = map(self.frame.middle, self.method.finish(self._held_by(self._slots(tiles)[0])))
+            base, generated = map(self.frame.middle, self.method.finish(self.slots.read(self.slots.of(tiles)[0])))
         planned = self._integers([[bool(tile.plan)] for tile in tiles])[:, :, None, None].bool()
         grids = [picture.grid for picture in pictures]
         kinds = self._integers([_kinds(grid, tile.index) for grid, tile in zip(grids, tiles, strict=True)])
@@ -305,23 +262,6 @@ class Pipeline:
 
     # --- batches -----------------------------------------------------------------------------------------------
 
-    def _slots(self, tiles: Sequence[TileState]) -> tuple[Tensor, Tensor]:
-        """Where each row of a batch is read from and written to; padding reads the first tile's, and has a row of its
-        own to write to."""
-        slots = [tile.slot for tile in tiles]
-        padding = self.capacity - len(tiles)
-        both = [slots + [slots[0]] * padding, slots + [self.slots] * padding]
-        read, write = sent(np.array(both, np.int64), self.device)
-        return read, write
-
-    def _held_by(self, slots: Tensor) -> Held:
-        return {key: _rows(value)[slots] if value.dim() != 4 else _rows(value)[slots].permute(0, 3, 1, 2)
-                for key, value in self.held.items()}  # fmt: skip
-
-    def _keep(self, held: Held, slots: Tensor) -> None:
-        for key, value in held.items():
-            _rows(self.held[key]).index_copy_(0, slots, _rows(value))
-
     def _noise(self, origins: Tensor, step: int | Tensor, seed: int) -> Tensor:
         """Of the state's shape, by the places of its pixels in the output; origins (N, 2) of tiles without context."""
         channels, side, _ = self.method.holds[STATE]
@@ -339,11 +279,6 @@ class Pipeline:
 
     def _padded(self, values: Sequence[T]) -> list[T]:
         return [*values, *[values[0]] * (self.capacity - len(values))]
-
-
-def _rows(value: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) as they lie, (N, H, W, C): a row of it is one piece of memory."""
-    return value.permute(0, 2, 3, 1) if value.dim() == 4 else value
 
 
 def _kinds(grid: Grid, index: int) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from ..methods.contract import Frame
 from .banding import Banding
+from .scheduler import TileState
 from .tiling import Grid
 from .transfer import sent
 
@@ -66,6 +69,33 @@ class Uploaded:
         values = stored.int() & 0xFFFF  # of int16, the bits that were meant
         full = torch.full((), 255.0 if stored.dtype == torch.uint8 else 65535.0, device=stored.device)
         return values.float() / full  # by a tensor: a GPU divides by a number as a product, which rounds otherwise
+
+
+def cut(
+    tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], context: int, into: tuple[Tensor, Tensor]
+) -> None:
+    """What tiles see of their pictures, `context` px around them included.
+
+    into: pixels (N, 3, wide, wide) and valid (N, 1, wide, wide), N ≥ len(tiles); rows of tiles whose picture is None
+    stay as they are.
+    """
+    pixels, valid = into
+    for first, picture, where in _of_one_picture(tiles, pictures, context):
+        seen, inside = picture.tiles(sent(where, picture.pixels.device))
+        rows = slice(first, first + len(where))
+        pixels.permute(0, 2, 3, 1)[rows] = sent(seen, pixels.device)
+        valid[rows, 0] = sent(inside, valid.device).float()
+
+
+def _of_one_picture(
+    tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], context: int
+) -> Iterator[tuple[int, Uploaded, np.ndarray]]:
+    """Neighbouring rows of a batch that are cut from one picture: the first of them, the picture, and where."""
+    of_picture = groupby(zip(range(len(tiles)), tiles, pictures, strict=True), key=lambda row: id(row[2]))
+    for _, group in of_picture:
+        rows, same, (picture, *_) = zip(*group, strict=True)
+        if picture:
+            yield rows[0], picture, np.stack([places(picture.grid, tile.index, context) for tile in same])
 
 
 def places(grid: Grid, index: int, margin: int) -> np.ndarray:

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...inference.banding import Banding
+from ...inference.blending import Finished
 from ...inference.canvas import Canvas
 from ...inference.job import Rows
-from ...inference.pipeline import Finished, Pipeline
+from ...inference.pipeline import Pipeline
 from ...inference.scheduler import TileState
 from ...inference.uploaded import Uploaded
 from ...methods.contract import Request
@@ -72,8 +74,14 @@ class StagedPipeline(Pipeline):
     def _within(self) -> float:
         return self.seconds["reconstruct"] + self.seconds["control"]
 
-    def upload(self, pixels: np.ndarray, valid: np.ndarray | None = None, sigma: float = float("nan")) -> Uploaded:
-        return self._timed("upload", 0, super().upload, pixels, valid, sigma)
+    def upload(
+        self,
+        pixels: np.ndarray,
+        valid: np.ndarray | None = None,
+        sigma: float = float("nan"),
+        banding: Banding | None = None,
+    ) -> Uploaded:
+        return self._timed("upload", 0, super().upload, pixels, valid, sigma, banding)
 
     def start(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], request: Request) -> None:
         self._starting = True
