@@ -10,6 +10,9 @@ DEMO ?= demo
 DATA ?=
 MINUTES ?= 60
 ABLATION ?= runs/ablation
+# For training on: a folder of clean photographs, minutes of all three stages, where they are kept, the LPIPS files
+RUNDIR ?= runs/more
+LPIPS ?= $(RNG_LPIPS)
 OPTIONS ?=
 
 # python3 first: what a machine calls so is what its owner meant
@@ -18,7 +21,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 RUN = $(VENV)/bin/python -m
 PIP = $(RUN) pip --disable-pip-version-check install
 
-.PHONY: help demo test check bench ablation clean
+.PHONY: help demo test check bench train ablation clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +38,10 @@ check: $(VENV)/.rng-dev  ## style and types
 
 bench: $(VENV)/.rng-demo  ## measure this machine's speed
 	@$(RUN) rngcli bench --model $(MODEL)
+
+train: $(VENV)/.rng-demo  ## go on training the shipped model on DATA=FOLDER, all three stages
+	@RNG="$(RUN) rngcli" sh models/train.sh "$(or $(DATA),$(error name a folder of clean photographs: make train DATA=…))" \
+	  $(RUNDIR) $(MINUTES) "$(or $(LPIPS),$(error name the folder of the LPIPS files: make train LPIPS=…))"
 
 ablation: $(VENV)/.rng-demo  ## train the method's variants on DATA=FOLDER for an hour, and compare them
 	@$(RUN) rngcli ablate --data "$(or $(DATA),$(error name a folder of clean photographs: make ablation DATA=…))" \

@@ -65,6 +65,7 @@ def _offsets(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
     if glance is None or not _agreement(_fine(glance, SCALES[0])) >= WORTH_A_LOOK:  # nor where it is NaN
         return nothing
     parts = _parts(pixels, across, COLUMNS)
+    assert parts is not None
     if _agreement(_fine(parts, SCALES[0])) < AGREEMENT:
         return nothing
     found = nothing.copy()
