@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rngcli import atomic, images
-from rngcli.batch import worker
+from rngcli.batch import picture_writer, worker
 from rngcli.batch.batch import Batch
 from rngcli.batch.batch_options import BatchOptions
 from rngcli.batch.file_options import FileOptions
@@ -231,3 +231,27 @@ def test_a_step_map_is_guarded_as_its_picture_is(place):
     assert "was made from another source" in error
     shutil.rmtree(maps / ".rng")
     assert batch_of(place, "a", files=mapped).done, "of a version that kept no manifest of them"
+
+
+def test_what_a_killed_run_left_goes_also_where_nothing_is_left_to_do(place):
+    assert done(batch_of(place, "a")) == [("IMG_1.png", None)]
+    part = place / "out" / f"{atomic.PART_PREFIX}0{atomic.PART_SUFFIX}"
+    part.write_bytes(b"half")
+    os.utime(part, (1, 1))
+    batch = batch_of(place, "a")
+    assert not batch.todo
+    assert [outcome.before for outcome in batch.before()] == [True]
+    assert not part.exists()
+
+
+def test_who_finds_a_picture_finds_its_step_map(place, monkeypatch):
+    maps, there = place / "maps", []
+    put = picture_writer._put
+
+    def putting(task, *rest):
+        there.append(task.step_map(maps).exists())
+        return put(task, *rest)
+
+    monkeypatch.setattr(picture_writer, "_put", putting)
+    assert done(batch_of(place, "a", files=FileOptions(step_maps=maps))) == [("IMG_1.png", None)]
+    assert there == [True]

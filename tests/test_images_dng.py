@@ -262,3 +262,14 @@ def test_of_real_raws_the_colours_are_the_same(name):
 def test_a_scanners_raw_of_unknown_colours_is_refused():
     with pytest.raises(PictureError, match="colour matrix"):
         images.read(FOLDER / "Nikon_uncompressed.nef", LINEAR)
+
+
+@pytest.mark.parametrize(("top", "lifted"), [(0.9, False), (0.05, True), (0.01, True)])
+def test_an_exposure_in_the_dark_is_lifted_for_the_networks_and_comes_back_as_it_was(top, lifted):
+    data = bayer_dng(light(top=top))
+    image = images.decode(data, LINEAR)
+    assert np.quantile(image.pixels, 0.99) > 0.6, "what may be lifted later is seen by them"
+    white = max(unit * gain for unit, gain in zip(image.tone.units, NEUTRAL, strict=True)) / max(NEUTRAL)
+    assert (white < 0.5) == lifted
+    same = developed(through(data), bright=8 if lifted else 1)
+    assert np.abs(same - developed(data, bright=8 if lifted else 1)).mean() < 0.01

@@ -19,7 +19,7 @@ from .batch_options import BatchOptions
 from .file_options import FileOptions, Score, Watch
 from .inputs import Inputs, Outcome, Task
 from .manifest import Manifest, State
-from .manifest_writer import Journal, journal_of
+from .manifest_writer import Journal, journal_of, tidy
 from .ownership import check_folder, is_own
 from .reference import Reference
 from .side_outputs import FIGURES, figures_of, scored
@@ -111,6 +111,10 @@ class Batch:
                             files = replace(files, journal=journal)
                     outcome = self._measured(outcome, files)
                 yield outcome
+        if self.done and not self.todo:  # no run follows, which would see to it
+            for manifest in filter(None, (self.manifest, self.maps)):
+                with suppress(OSError):
+                    tidy(manifest.folder, self._places(manifest))
 
     def _remembered(self, outcome: Outcome) -> Outcome:
         known = self.manifest.figures(outcome.task.target)
@@ -170,9 +174,12 @@ class Batch:
         return devices.run(self.todo, assignment, watch)
 
     def _journal(self, manifest: Manifest) -> AbstractContextManager[Journal]:
+        return journal_of(manifest, self.options.digest, self._places(manifest))
+
+    def _places(self, manifest: Manifest) -> set[Path]:
+        """The folders that this batch writes to, or has written to before."""
         maps = manifest is self.maps
-        folders = {(task.step_map(manifest.folder) if maps else task.target).parent for task in self.todo}
-        return journal_of(manifest, self.options.digest, folders)
+        return {(task.step_map(manifest.folder) if maps else task.target).parent for task in (*self.todo, *self.done)}
 
     def lost(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Outcomes with those failed whose output somebody has removed while the run lasted."""

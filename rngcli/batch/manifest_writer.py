@@ -34,22 +34,42 @@ def journal_of(manifest: Manifest, settings: str, folders: Iterable[Path] | None
     `folders` is None: then this is one of several processes, of which the first does so.
     """
     journal = Journal(manifest, settings)
-    places = None if folders is None else {manifest.folder, *folders}
     try:
-        _tidy(places, journal)
-        yield journal
-        _tidy(places, journal)
+        if folders is None:
+            yield journal
+        else:
+            places = {manifest.folder, *folders}
+            tidy(manifest.folder, places, journal.path)
+            yield journal
+            tidy(manifest.folder, places, journal.path)
     finally:
         journal.close()
 
 
-def _tidy(places: Iterable[Path] | None, journal: Journal) -> None:
-    if places is None:
-        return
-    alone = journal.alone()
+def tidy(folder: Path, places: Iterable[Path], own: Path | None = None) -> None:
+    """Remove from `places` what killed runs left unfinished there, and no run below `folder` can be at work on.
+
+    own: the manifest's file that this process has taken, if any.
+    """
+    alone = _is_alone(folder, own)
     if _sweep(places, _STILL if alone else _ABANDONED) and alone:
         time.sleep(_STILL)  # what then still has not grown was left by a run that was killed just now
         _sweep(places, _STILL)
+
+
+def _is_alone(folder: Path, own: Path | None) -> bool:
+    """Whether no other run is at work on this folder, as far as this machine can know."""
+    host = manifest_of(folder, _machine()).stem
+    for path in manifests_of(folder):
+        elsewhere = path.stem.count("-") and not path.stem.startswith(host)
+        if path == own:
+            continue
+        with suppress(FileNotFoundError):
+            if elsewhere and time.time() - path.stat().st_mtime < _ABANDONED:
+                return False
+            if not elsewhere and _is_taken(path):
+                return False
+    return True
 
 
 class Journal:
@@ -83,20 +103,6 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._file)
-
-    def alone(self) -> bool:
-        """Whether no other run is at work on this folder, as far as this machine can know."""
-        host = manifest_of(self.manifest.folder, _machine()).stem
-        for path in manifests_of(self.manifest.folder):
-            elsewhere = path.stem.count("-") and not path.stem.startswith(host)
-            if path == self.path:
-                continue
-            with suppress(FileNotFoundError):
-                if elsewhere and time.time() - path.stat().st_mtime < _ABANDONED:
-                    return False
-                if not elsewhere and _is_taken(path):
-                    return False
-        return True
 
     def state(self, source: Path, target: Path) -> State:
         """As `Manifest.state`, with what other runs have appended meanwhile."""

@@ -28,11 +28,12 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
         result = replace(result, pixels=files.strength.blended(picture.pixels, result.pixels))
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture.with_pixels(result.pixels), format, files.write)
+        unmapped = _map(task, read, result, files)  # first: whoever finds the picture finds its map as well
         if not _put(task, data, read.source, files):
             return Outcome(task, before=True)
     except Exception as error:
         return Outcome(task, failure(error))
-    notes = (*picture.notes, *result.notes, *images.losses(picture, format, files.write))
+    notes = (*picture.notes, *result.notes, *unmapped, *images.losses(picture, format, files.write))
     figures = result.pixels.size / 3e6, float(result.steps.mean()), result.seconds, 255 * read.noise
     outcome = Outcome(task, None, *figures, detail_map=detail_map(result.starts), notes=notes)
     try:  # the picture itself is on disk from here on
@@ -40,14 +41,19 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
         outcome = scored(outcome, files, lambda: [images.in_srgb(after)], lambda: [images.in_srgb(picture)])
     except Exception as error:
         outcome = noted(outcome, f"not scored: {failure(error)}")
-    try:
-        map_steps(task, result, read.source, files)
-    except Exception as error:
-        outcome = noted(outcome, f"not mapped: {failure(error)}")
     if files.journal:
         with suppress(RngError):  # of a full disk, the next picture tells
             files.journal.noted(task.target, figures_of(outcome, files.reference))
     return outcome
+
+
+def _map(task: Task, read: ReadPicture, result: engine.Result, files: FileOptions) -> tuple[str, ...]:
+    """The step map, where one is asked for; what a user is told where it fails: the picture is none the worse."""
+    try:
+        map_steps(task, result, read.source, files)
+    except Exception as error:
+        return (f"not mapped: {failure(error)}",)
+    return ()
 
 
 def noted(outcome: Outcome, note: str) -> Outcome:

@@ -39,6 +39,7 @@ _LARGEST_FIELD = 4096
 _PATIENCE = 180  # seconds for one raw file
 _REMEDY = "convert the raw file to DNG or TIFF first"
 _REMEDY_DNG = "develop it with a raw converter and give rng the TIFF"
+_DARKEST = 1 / 64  # the least light that is made white: six stops
 _BLACK, _BLACK_LIGHT = 1884, 0.0022  # 16-bit levels of sRGB's curve, and the same in light
 
 
@@ -120,15 +121,25 @@ def _finished(data: bytes, options: ReadOptions, said: dict[str, Any], samples: 
 def _linear(data: bytes, options: ReadOptions, said: dict[str, Any], samples: np.ndarray) -> Image:
     grey, sensor, gains = said["channels"] == 1, _sensor_page(data), said["gains"]
     light = from_samples(samples[..., 0] if grey else samples) * np.float32(said["high"] - said["low"])
-    pixels = (light + np.float32(said["low"])) / np.array(gains, np.float32)
+    balanced = light + np.float32(said["low"])
+    pixels, white = balanced / np.array(gains, np.float32), _white(balanced)
     source = _source(data, said)
     image = Image(
         pixels, "dng", 16, grey, metadata=_metadata_for_dng(data, source),
-        tone=ToneMap.of_light(tuple(1 / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
+        tone=ToneMap.of_light(tuple(white / gain for gain in gains)), camera=camera_tags(data, source, sensor, said),
     )  # fmt: skip
     if shading(sensor, said)[1]:
         return image.noted("a linear DNG has no place for some corrections of its sensor (opcode lists 1, 2): left out")
     return image
+
+
+def _white(balanced: np.ndarray) -> float:
+    """The light (H, W, C) that is to be white for the networks: less than the sensor's, 1, of an exposure in the dark.
+
+    A DNG is for somebody who may lift it by some stops; so what is seen then must be what the networks see. Twice the
+    light that one pixel in a hundred exceeds, which leaves pictures that are exposed well as they are.
+    """
+    return float(np.clip(2 * np.quantile(balanced[::4, ::4], 0.99), _DARKEST, 1))
 
 
 def _develop(data: bytes, options: ReadOptions) -> tuple[dict[str, Any], memoryview]:
