@@ -126,7 +126,7 @@ def good(folder, out):
     return [task for task in plan([folder], out) if task.name in ("a.png", "below/b.png", "one.png", "wide.png")]
 
 
-def test_what_fails_after_the_picture_is_written_is_a_note(folder, tmp_path):
+def test_what_fails_beside_the_picture_is_a_note(folder, tmp_path):
     def score(denoised, clean):
         raise ValueError("no scores today")
 
@@ -136,9 +136,9 @@ def test_what_fails_after_the_picture_is_written_is_a_note(folder, tmp_path):
     files = FileOptions(reference=tmp_path / "clean", score=score, step_maps=tmp_path / "maps")
     outcomes = by_name(run(good(folder, tmp_path / "out"), Pipeline(identity_bundle(), "cpu", "fp32", 1), PLAIN, files))
     assert all(outcome.error is None and outcome.task.target.exists() for outcome in outcomes.values())
-    assert "no scores today" in outcomes["a.png"].notes[0]
-    assert str(tmp_path / "clean" / "one.png") in outcomes["one.png"].notes[0], "the missing partner is named"
-    assert all("mapped" in outcome.notes[-1] for outcome in outcomes.values())
+    assert "no scores today" in outcomes["a.png"].notes[-1]
+    assert str(tmp_path / "clean" / "one.png") in outcomes["one.png"].notes[-1], "the missing partner is named"
+    assert all("not mapped" in outcome.notes[0] for outcome in outcomes.values())
 
 
 def test_a_disk_that_refuses_ends_the_run_and_every_settled_picture_is_told(folder, tmp_path, monkeypatch):
