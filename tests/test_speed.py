@@ -1,6 +1,7 @@
 """The bench measures what it says: every row of a batch, every wait, and the same pictures as the engine's."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from rngcli import images
 from rngcli.cli import app
-from rngcli.evaluation.speed import peers
+from rngcli.evaluation.speed import measurement, peers
 from rngcli.evaluation.speed.loops import PlainLoop, fixed_batches
 from rngcli.evaluation.speed.measurement import STAGES, Subject, budget_line, measure
 from rngcli.evaluation.speed.stages import StagedPipeline
@@ -40,11 +41,22 @@ def test_slots_are_occupied_where_budgets_are_mixed(bundle):  # noqa: F811
     assert needed / stepped < 0.9, "batches that wait for their slowest tile idle"
 
 
-def test_cost_is_linear_in_the_budget():
+def test_the_cost_of_each_evaluation_is_told_by_a_line_through_runs(monkeypatch):
+    """By a clock that only the pipeline moves: how long calls take on this machine is no matter of tests."""
+    clock = SimpleNamespace(now=0.0)
+
+    def costing(call, seconds):
+        def costs(*given):
+            clock.now += seconds
+            return call(*given)
+
+        return costs
+
+    monkeypatch.setattr(Pipeline, "start", costing(Pipeline.start, 3.0))
+    monkeypatch.setattr(Pipeline, "step", costing(Pipeline.step, 0.5))
+    monkeypatch.setattr(measurement.time, "process_time", lambda: clock.now)
     first, each, r2 = budget_line(Pipeline(random_bundle(), "cpu", "fp32", 1), noise(256, 480))
-    assert first > 0
-    assert each > 0
-    assert r2 >= 0.99
+    assert (first, each, r2) == pytest.approx((3.0, 0.5, 1.0))
 
 
 def test_the_plain_loop_makes_the_engines_picture():
