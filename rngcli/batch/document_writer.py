@@ -21,7 +21,7 @@ from .file_options import FileOptions
 from .inputs import Outcome, Task
 from .picture_reader import ReadPicture
 from .picture_writer import noted, put_file, turned_up
-from .side_outputs import figures_of, map_steps, scored
+from .side_outputs import figures_of, mapped, scored
 
 
 class DocumentWriter:
@@ -52,18 +52,11 @@ class DocumentWriter:
             restored = read.picture.with_pixels(result.pixels)
             data = images.encode_page(restored, self.pages.form(read.page), self.files.write)
             notes = (*read.picture.notes, *result.notes, *images.losses(read.picture, "tiff", self.files.write))
-            notes += self._map(read, result)
+            notes += mapped(self.task, result, read.source, self.files, read.page)
             with self._lock:
                 return None if self.over else self._take(read, data, result, notes)
         except Exception as error:
             return self.fail(error)
-
-    def _map(self, read: ReadPicture, result: engine.Result) -> tuple[str, ...]:
-        try:
-            map_steps(self.task, result, read.source, self.files, read.page)
-        except Exception as error:  # the picture itself is none the worse
-            return (f"not mapped: {failure(error)}",)
-        return ()
 
     def _take(self, read: ReadPicture, data: bytes, result: engine.Result, notes: tuple[str, ...]) -> Outcome | None:
         self._count(result, 255 * read.noise)

@@ -16,7 +16,7 @@ from .inputs import Outcome, Task
 from .manifest import State
 from .manifest_entry import Source
 from .picture_reader import ReadPicture
-from .side_outputs import detail_map, figures_of, map_steps, scored
+from .side_outputs import detail_map, figures_of, mapped, scored
 
 
 def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: FileOptions) -> Outcome:
@@ -28,7 +28,7 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
         result = replace(result, pixels=files.strength.blended(picture.pixels, result.pixels))
         format = images.FORMAT_OF_SUFFIX.get(task.target.suffix.lower(), picture.format)
         data = images.encode(picture.with_pixels(result.pixels), format, files.write)
-        unmapped = _map(task, read, result, files)  # first: whoever finds the picture finds its map as well
+        unmapped = mapped(task, result, read.source, files)  # first: whoever finds the picture finds its map as well
         if not _put(task, data, read.source, files):
             return Outcome(task, before=True)
     except Exception as error:
@@ -45,15 +45,6 @@ def write_picture(task: Task, read: ReadPicture, result: engine.Result, files: F
         with suppress(RngError):  # of a full disk, the next picture tells
             files.journal.noted(task.target, figures_of(outcome, files.reference))
     return outcome
-
-
-def _map(task: Task, read: ReadPicture, result: engine.Result, files: FileOptions) -> tuple[str, ...]:
-    """The step map, where one is asked for; what a user is told where it fails: the picture is none the worse."""
-    try:
-        map_steps(task, result, read.source, files)
-    except Exception as error:
-        return (f"not mapped: {failure(error)}",)
-    return ()
 
 
 def noted(outcome: Outcome, note: str) -> Outcome:

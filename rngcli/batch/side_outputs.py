@@ -13,6 +13,7 @@ import numpy as np
 from .. import images
 from ..inference import engine
 from ..inference.step_map import step_map
+from .failures import failure
 from .file_options import FileOptions
 from .inputs import Outcome, Task
 from .manifest_entry import Source
@@ -79,7 +80,18 @@ def detail_map(starts: np.ndarray) -> tuple[str, ...]:
     return tuple("".join(f"{digit:x}" for digit in row) for row in np.rint(starts.clip(0, 1) * 15).astype(int))
 
 
-def map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions, page: int = 0) -> None:
+def mapped(
+    task: Task, result: engine.Result, source: Source | None, files: FileOptions, page: int = 0
+) -> tuple[str, ...]:
+    """The step map, where one is asked for; what a user is told where it fails: the picture is none the worse."""
+    try:
+        _map_steps(task, result, source, files, page)
+    except Exception as error:
+        return (f"not mapped: {failure(error)}",)
+    return ()
+
+
+def _map_steps(task: Task, result: engine.Result, source: Source | None, files: FileOptions, page: int) -> None:
     """The step map of a picture, or of one of its pages, where step maps are asked for."""
     if not (files.step_maps and result.grid):
         return

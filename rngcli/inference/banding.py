@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter
 
+from .noise_level import MAD
+
 STRIPS = 8  # parts of the width that are looked at independently
 COLUMNS = 128  # of each part, at most, and fewer where SAMPLES are too few: so that a large picture takes no longer
 SAMPLES = 2**22
@@ -24,7 +26,6 @@ FAINTEST = 0.5 / 255  # RMS of offsets that are worth removing: below it, agreem
 EVEN = 0.5  # least ratio of the offsets' σ by their median to their RMS: where few rows have most of it, they are edges
 FARTHEST = 4.0  # σ by the median beyond which a row's offset is not believed further
 _SMOOTH = 9  # [px], side of the box over which a pixel's surroundings are called flat or not
-_MAD = 1.4826  # from the median absolute value of a Gaussian to its standard deviation
 _TINY = 1e-6  # of a variance: a quarter of a level of 255, squared
 
 DISTANT = [(a, b) for a in range(STRIPS) for b in range(a + STRIPS // 2, STRIPS)]
@@ -71,7 +72,7 @@ def _offsets(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
     found = nothing.copy()
     for scale in SCALES:
         found += _believed(_fine(parts - found[:, None, None], scale), scale)
-    typical, rms = _MAD * np.median(np.abs(found), axis=0), np.sqrt((found**2).mean(axis=0))
+    typical, rms = MAD * np.median(np.abs(found), axis=0), np.sqrt((found**2).mean(axis=0))
     if rms.mean() < FAINTEST or typical.mean() < EVEN * rms.mean():
         return nothing
     return found.clip(-FARTHEST * typical, FARTHEST * typical)

@@ -86,7 +86,7 @@ class _Run:
         self, jobs: Iterator[Job], pipeline: Pipeline, request: Request, on_step: Callable[[int], None]
     ) -> None:
         self.jobs, self.pipeline, self.request, self.on_step = jobs, pipeline, request, on_step
-        self.scheduler = Scheduler(pipeline.capacity, pipeline.places)
+        self.scheduler = Scheduler(pipeline.capacity, pipeline.slot_count)
         self.pictures: dict[int, _Picture] = {}
         self.drawn = 0
         self.pending: list[tuple[Finished, list[Canvas]]] = []  # with the canvases whose rows were asked for as well

@@ -9,7 +9,7 @@ BLOCK = 16  # [px]
 ACROSS = 64  # blocks looked at along each side, evenly spread: so that a large picture takes no longer
 FLATTEST = 0.1  # share of the blocks that is believed
 CLIPPED = 0.02  # share of black or white samples from which a block's noise is too small to believe
-_MAD = 1.4826  # from the median absolute deviation of a Gaussian to its standard deviation
+MAD = 1.4826  # from the median absolute deviation of a Gaussian to its standard deviation
 
 
 def noise_level(pixels: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -33,7 +33,7 @@ def noise_level(pixels: np.ndarray, valid: np.ndarray | None = None) -> float:
     if not around.any():
         return 0.0
     deviations = np.median(np.abs(_second_difference(blocks)[around]), axis=0)  # one a channel
-    return float(_MAD * np.sqrt(np.mean(deviations**2)))
+    return float(MAD * np.sqrt(np.mean(deviations**2)))
 
 
 def _blocks(picture: np.ndarray) -> np.ndarray:

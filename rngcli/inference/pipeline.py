@@ -42,7 +42,7 @@ BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves
 
 
 class Pipeline:
-    """A method's networks on a device, and slots for `slots` tiles, allocated once: memory does not depend on pictures.
+    """A method's networks on a device, and slots for its tiles, allocated once: memory does not depend on pictures.
 
     Every call of the method has the shape of `capacity` tiles, padded where there are fewer: a tile's result is then
     the same bit for bit whoever its neighbours are. No call waits for the device, but for the plans of started tiles.
@@ -95,7 +95,7 @@ class Pipeline:
     def _size(self, capacity: int) -> None:
         self.capacity = capacity
         # Started tiles wait in slots for their turn, so that starts and steps are full batches alike.
-        self.places = 1 if capacity == 1 else 2 * capacity
+        self.slot_count = 1 if capacity == 1 else 2 * capacity
         self.release()
 
     def resized(self, capacity: int) -> Pipeline:
@@ -138,7 +138,7 @@ class Pipeline:
     def slots(self) -> Slots:
         """What is held of the tiles in flight."""
         if self._slots is None:
-            self._slots = Slots(self.method.holds, self.places, self.capacity, self.device)
+            self._slots = Slots(self.method.holds, self.slot_count, self.capacity, self.device)
             self._stepped = Recorded(self._evaluate, self.device)
         return self._slots
 

@@ -7,13 +7,12 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...inference.banding import Banding
 from ...inference.blending import Finished
 from ...inference.canvas import Canvas
 from ...inference.job import Rows
@@ -74,14 +73,8 @@ class StagedPipeline(Pipeline):
     def _within(self) -> float:
         return self.seconds["reconstruct"] + self.seconds["control"]
 
-    def upload(
-        self,
-        pixels: np.ndarray,
-        valid: np.ndarray | None = None,
-        sigma: float = float("nan"),
-        banding: Banding | None = None,
-    ) -> Uploaded:
-        return self._timed("upload", 0, super().upload, pixels, valid, sigma, banding)
+    def upload(self, *given: Any, **named: Any) -> Uploaded:
+        return self._timed("upload", 0, partial(super().upload, **named), *given)
 
     def start(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], request: Request) -> None:
         self._starting = True

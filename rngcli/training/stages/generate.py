@@ -133,11 +133,10 @@ class Generate:
         d_t = torch.where(begins[:, None, None, None], begun, d_t)
         weight = torch.where(begins, MOST_WEIGHT, (1 / (1 - gamma)).clamp(max=MOST_WEIGHT))
         perceptual = torch.where(begins, 1 - gamma, 1.0)  # by where a budget begins, however far it has come
-        later = torch.zeros_like(begins)
+        begun_at = gamma
         for _ in range(ROUNDS):
-            d_t, gamma, further = self._again(forward, condition, d_t, gamma, rng)
-            later |= further
-        perceptual = torch.where(later, LOOKS_LATER * perceptual, perceptual)
+            d_t, gamma = self._again(forward, condition, d_t, gamma, rng)
+        perceptual = torch.where(gamma != begun_at, LOOKS_LATER * perceptual, perceptual)
         d_0 = (clean - r) / self.process.spec.sigma_d
         d_hat, _ = self.process.estimate(d_t, forward(d_t, condition, gamma).float(), gamma)
         missing = d_0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
@@ -148,8 +147,8 @@ class Generate:
     @torch.no_grad()
     def _again(
         self, forward: Callable[..., Any], condition: Tensor, d_t: Tensor, gamma: Tensor, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(d_t, γ), a share of them a step further, by what the network answers by now; and which, (N,) bool."""
+    ) -> tuple[Tensor, Tensor]:
+        """(d_t, γ), a share of them a step further, by what the network answers by now."""
         which = torch.randperm(len(d_t), generator=rng, device=rng.device)[: round(AGAIN * len(d_t))]
         low, high = LATER
         share = low * (high / low) ** torch.rand(len(which), generator=rng, device=rng.device)
@@ -157,8 +156,7 @@ class Generate:
         after = 1 / (1 + (1 / before - 1) * share.square())  # σ times `share`
         answer = forward(channels_last(d_t[which]), channels_last(condition[which]), before).float()
         further = self.process.step(d_t[which], answer, before, after, torch.zeros_like(answer))
-        moved = torch.zeros(len(d_t), dtype=torch.bool, device=d_t.device).index_fill(0, which, True)
-        return channels_last(d_t.index_copy(0, which, further)), gamma.index_copy(0, which, after), moved
+        return channels_last(d_t.index_copy(0, which, further)), gamma.index_copy(0, which, after)
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
