@@ -121,7 +121,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
             switch.fp32_precision = precision
 
 
-TILE_BYTES = 128 * 2**20  # what a tile takes in a batch, its networks' intermediate results included: a generous guess
+TILE_BYTES = 512 * 2**20  # what a tile takes in a batch, its networks' intermediate results included: a generous guess
 CAPACITIES = (128, 64, 32, 16, 8, 4, 2)
 
 
@@ -131,7 +131,7 @@ def usual_capacity(device: torch.device) -> int:
     By its whole memory, in steps, so that a card computes the same bits every time; fewer where others use it.
     """
     if device.type != "cuda":
-        return 1 if device.type == "cpu" else 16
+        return 1 if device.type == "cpu" else 4
     free, total = torch.cuda.mem_get_info(device)
     fitting = (n for n in CAPACITIES if n * TILE_BYTES <= min(total / 4, 0.8 * free))
     return next(fitting, 1)

@@ -15,7 +15,8 @@ from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
 from rngcli.methods.rng import rng_of, with_rng
 from rngcli.models import bundle as checkpoint
-from rngcli.models.bundle import from_authors, load, save
+from rngcli.models.authors import from_authors
+from rngcli.models.bundle import load, save
 from rngcli.models.model_zoo import available
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.nafnet import NAFNet
@@ -93,7 +94,7 @@ def test_a_bundle_of_the_first_version_is_read_and_written_again_as_the_second(f
     again = load(tmp_path / "again.safetensors")
     assert again.methods == first.methods == second.methods
     assert again.provenance == first.provenance == second.provenance
-    picture = np.random.default_rng(0).random((300, 20, 3), np.float32)
+    picture = np.random.default_rng(0).random((560, 20, 3), np.float32)
     before, after = (
         next(denoise([Job("x", picture)], Pipeline(bundle, "cpu", "fp32", 1), Request())) for bundle in (first, again)
     )

@@ -29,7 +29,7 @@ def operators_that_every_device_has():
         yield
 
 
-SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
+SIZES = ((520, 30), (40, 600), (256, 256), (7, 9))
 
 
 def pictures():
@@ -140,7 +140,7 @@ def test_a_picture_too_large_for_the_device_stays_on_the_host():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integers_are_uploaded_as_they_are_and_mean_the_same(dtype):
     full = np.iinfo(dtype).max
-    stored = np.random.default_rng(0).integers(0, full + 1, (270, 40, 3), dtype)
+    stored = np.random.default_rng(0).integers(0, full + 1, (530, 40, 3), dtype)
     whole = Job("x", stored.astype(np.float32) / np.float32(full))
     assert_same(run("cpu", [Job("x", stored)]), run("cpu", [whole]))
     with pretended_device() as device:
@@ -230,7 +230,7 @@ def test_precision_and_capacity_go_by_the_device():
         assert find_precision(gpu) == torch.float16
     with pretended_device((6, 1)):
         assert find_precision(gpu) == torch.float32
-    for free, whole, capacity in ((78, 80, 128), (22, 24, 32), (15, 16, 32), (7, 8, 16), (1, 80, 4), (0, 80, 1)):
+    for free, whole, capacity in ((78, 80, 32), (22, 24, 8), (15, 16, 8), (7, 8, 4), (2, 80, 2), (0, 80, 1)):
         with pretended_device(memory=(free * 2**30, whole * 2**30)):
             assert usual_capacity(gpu) == capacity, (free, whole)
 

@@ -15,7 +15,7 @@ from rngcli.methods.rng import RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
-SIZES = ((260, 30), (40, 300), (256, 256), (7, 9))
+SIZES = ((520, 30), (40, 600), (256, 256), (7, 9))
 
 
 def pictures():
@@ -28,7 +28,7 @@ def run(jobs, capacity=2, bundle=None, **request):
     return {r.key: r for r in denoise(jobs, pipeline, Request(**request))}
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 700), (256, 256), (257, 300)])
+@pytest.mark.parametrize("size", [(1, 1), (5, 1400), (512, 512), (513, 600)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_identity_network_returns_the_picture(size, precision):
     x = np.random.default_rng(1).random((*size, 3), np.float32)
@@ -57,7 +57,7 @@ def test_a_crop_is_restored_as_the_whole_picture_is():
     # Strides of 16 px begin at the same samples in both, and nothing pools over a tile.
     torch.manual_seed(0)
     net = scramble(NAFNet(replace(NAF, encoder=(1,) * 4, decoder=(1,) * 4, attention=False)))
-    x = np.random.default_rng(0).random((330, 300, 3), np.float32)
+    x = np.random.default_rng(0).random((590, 560, 3), np.float32)
     whole, part = run([Job("whole", x), Job("part", x[80:, 16:])], bundle=RnGParts(net).bundle(), detail=0).values()
     inside = np.s_[40:, 40:]
     np.testing.assert_allclose(whole.pixels[80:, 16:][inside], part.pixels[inside], atol=0.1 / 255)
@@ -83,7 +83,7 @@ def test_steps_are_the_users_and_never_more_than_the_cap():
 
 
 def test_starts_tell_budgets_apart_that_are_alike_in_steps():
-    dark, bright = (np.full((300, 300, 3), value, np.float32) for value in (0.0, 0.99))
+    dark, bright = (np.full((560, 560, 3), value, np.float32) for value in (0.0, 0.99))
     results = run([Job("dark", dark), Job("bright", bright)], max_steps=1)
     assert (results["dark"].starts == 0).all(), "nothing was generated"
     np.testing.assert_allclose(results["bright"].starts, 1, rtol=1e-6)
@@ -96,7 +96,7 @@ def test_pictures_are_drawn_only_when_there_is_room():
     drawn = []
 
     def lazily():
-        for job in [Job(str(i), np.zeros((300, 300, 3), np.float32)) for i in range(6)]:
+        for job in [Job(str(i), np.zeros((560, 560, 3), np.float32)) for i in range(6)]:
             drawn.append(job.key)
             yield job
 
@@ -106,7 +106,7 @@ def test_pictures_are_drawn_only_when_there_is_room():
 
 
 def test_a_picture_that_comes_out_as_no_number_fails_alone():
-    bad = np.full((300, 300, 3), np.nan, np.float32)
+    bad = np.full((560, 560, 3), np.nan, np.float32)
     good = np.full((20, 20, 3), 0.5, np.float32)
     results = {r.key: r for r in denoise([Job("bad", bad), Job("good", good)],
                                          Pipeline(identity_bundle(), "cpu", "fp32", 2), Request(detail=0))}  # fmt: skip

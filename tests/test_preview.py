@@ -135,14 +135,14 @@ def test_the_summary_says_what_a_photograph_takes(rng):
 
 def test_time_is_tiles_by_their_pace(place):
     known = Pace(2.0, Frame())
-    assert known.seconds(256, 256) == 2
-    assert known.seconds(256, 257) == 4
+    assert known.seconds(512, 512) == 2
+    assert known.seconds(512, 513) == 4
     assert (
         told([Path("in/a.png")] * 3, known)
-        == "about 2.0 s a picture of 0.032 Mpx here, 6.0 s for 3 pictures (24 Mpx: 16 min)"
+        == "about 2.0 s a picture of 0.032 Mpx here, 6.0 s for 3 pictures (24 Mpx: 3.9 min)"
     )
     assert "3.0 s for 3 pictures" in told([Path("in/a.png")] * 3, known, devices=2)
-    measured = pace(Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), np.zeros((40, 300, 3), np.float32))
+    measured = pace(Pipeline(random_bundle(), "cpu", "fp32", 2), Request(), np.zeros((40, 600, 3), np.float32))
     assert 0 < measured.tile < 60
     assert [duration(s) for s in (0.04, 9.94, 70, 200, 5000, 7200, 90000)] == [
         "0.0 s", "9.9 s", "70 s", "3.3 min", "83 min", "2.0 h", "25 h"

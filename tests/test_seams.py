@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from rngcli.inference import seams
 from rngcli.inference.pipeline import Pipeline
 from rngcli.inference.seams import ALLOWED, HEIGHT, WIDTH, border_ratio, border_ratios
 from rngcli.inference.tiling import Grid
@@ -59,9 +58,7 @@ class Fickle(UNet):
 
 
 @pytest.mark.parametrize(("shared", "seamless"), [(1.0, True), (0.8, True), (0.0, False)])
-def test_what_tiles_disagree_on_is_found_and_made_up_for_within_bounds(shared, seamless, monkeypatch):
-    monkeypatch.setattr(seams, "HEIGHT", 700)
-    monkeypatch.setattr(seams, "WIDTH", 900)
+def test_what_tiles_disagree_on_is_found_and_made_up_for_within_bounds(shared, seamless):
     generator = Fickle(GEN)
     generator.shared = shared
     bundle, found = with_agreement(with_rng(random_bundle(), generator=generator), "cpu")

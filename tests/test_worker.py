@@ -18,7 +18,7 @@ from rngcli.errors import EnvironmentFault, PictureError
 from rngcli.inference import pipeline as pipeline_module
 from rngcli.inference.pipeline import Pipeline
 from rngcli.inference.tiling import Grid
-from rngcli.methods.contract import Request
+from rngcli.methods.contract import Frame, Request
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)
@@ -189,7 +189,7 @@ def test_fail_fast_waits_for_no_picture_that_is_being_computed(folder, tmp_path,
     pipeline, files = Pipeline(identity_bundle(), "cpu", "fp32", 1), FileOptions(fail_fast=True)
     with pytest.raises(PictureError):
         list(run([tasks["wide.png"], tasks["text.png"]], pipeline, PLAIN, files, Watch(stepped=stepped)))
-    assert len(steps) < len(Grid(3, 4000))
+    assert len(steps) < len(Grid.of(3, 4000, Frame()))
     assert not tasks["wide.png"].target.exists()
 
 

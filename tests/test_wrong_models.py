@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from rngcli.cli import app
 from rngcli.errors import ModelError, UsageError
-from rngcli.models.bundle import from_authors, load, save
+from rngcli.models.authors import from_authors
+from rngcli.models.bundle import load, save
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle
 

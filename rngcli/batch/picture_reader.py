@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import images
 from ..errors import PictureError
+from ..inference.banding import UNKNOWN, Banding, find_banding
 from ..inference.noise_level import noise_level
 from .file_options import FileOptions
 from .inputs import Task
@@ -32,7 +33,12 @@ class ReadPicture:
     noise: float = float("nan")  # estimated σ_n on the [0, 1] scale
     pages: images.TiffPages | None = None
     page: int = 0
+    banding: Banding | None = UNKNOWN  # what rows and columns have in common
     samples: np.ndarray | None = None  # (H, W, 3) uint8 or uint16, of a large picture, whose pixels mean nothing then
+
+    def with_banding(self) -> ReadPicture:
+        """With what rows and columns have in common."""
+        return replace(self, banding=find_banding(self.picture.pixels if self.samples is None else self.samples))
 
     @property
     def nbytes(self) -> int:
@@ -58,9 +64,13 @@ def read_picture(task: Task, files: FileOptions, large: int | None = None) -> Re
     if large and (stored := read_large(task, files, large)):
         noise = noise_level(_Floats(stored.samples))  # type: ignore[arg-type]
         return ReadPicture(stored.image, source, None, noise, samples=stored.samples)
-    picture = images.read(task.source, files.read)
-    valid = _valid(task, picture, files) if files.masks else None
-    return ReadPicture(picture, source, valid, noise_level(picture.pixels, valid))
+    return _seen(ReadPicture(images.read(task.source, files.read), source), task, files)
+
+
+def _seen(read: ReadPicture, task: Task, files: FileOptions) -> ReadPicture:
+    """With the picture's mask, if there are masks, and its noise level."""
+    valid = _valid(task, read.picture, files) if files.masks else None
+    return replace(read, valid=valid, noise=noise_level(read.picture.pixels, valid))
 
 
 def read_large(task: Task, files: FileOptions, least: int) -> images.StoredTiff | None:
@@ -89,8 +99,7 @@ def read_page(task: Task, read: ReadPicture, page: int, files: FileOptions) -> R
     assert read.pages
     try:
         picture = images.decode_page(read.pages, page, files.read)
-        valid = _valid(task, picture, files) if files.masks else None
-        return replace(read, picture=picture, valid=valid, noise=noise_level(picture.pixels, valid), page=page)
+        return _seen(replace(read, picture=picture, page=page), task, files)
     except BaseException:
         read.pages.close()
         raise

@@ -39,7 +39,7 @@ def run(
     the next network call, but what was being written is finished, and all outcomes that are settled still come.
     """
     pipeline.require(request)
-    batch = _Batch(files, watch or Watch(), pipeline.frame)
+    batch = _Batch(files, watch or Watch(), pipeline.frame, request.keep_banding or files.masks is not None)
     try:
         for result in engine.denoise(batch.jobs(tasks), pipeline, request, batch.stepped):
             batch.finish(result)
@@ -56,8 +56,8 @@ def run(
 class _Batch:
     """The host's side of a run: what is being read, what is in flight, what is being written."""
 
-    def __init__(self, files: FileOptions, watch: Watch, frame: Frame) -> None:
-        self.files, self.watch, self.frame = files, watch, frame
+    def __init__(self, files: FileOptions, watch: Watch, frame: Frame, keep_banding: bool) -> None:
+        self.files, self.watch, self.frame, self.keep_banding = files, watch, frame, keep_banding
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
         self.reading: deque[tuple[Task, Future[ReadPicture | None]]] = deque()
@@ -119,19 +119,24 @@ class _Batch:
             if read.page == 0:
                 self.documents[task.name] = DocumentWriter(task, read, self.files)
             if read.page + 1 < len(read.pages):  # the next page is read while this one is computed
-                following: Future[ReadPicture | None] = self.readers.submit(
-                    read_page, task, read, read.page + 1, self.files
-                )
+                following = self.readers.submit(self._looked_at, read_page, task, read, read.page + 1, self.files)
                 self.reading.appendleft((task, following))
         key = f"{task.name}\0{next(self.drawn)}"
         self.flying[key] = task, read
         if read.samples is None:
-            return engine.Job(key, read.picture.pixels, read.valid, read.noise)
+            return engine.Job(key, read.picture.pixels, read.valid, read.noise, read.banding)
         writer = self.rows[key] = LargeWriter(task, read, self.files)
-        return engine.Job(key, read.samples, read.valid, read.noise, writer.rows)
+        return engine.Job(key, read.samples, read.valid, read.noise, read.banding, writer.rows)
 
     def _read_ahead(self, tasks: Iterable[Task]) -> None:
-        self.reading.extend((task, self.readers.submit(read_picture, task, self.files, self.large)) for task in tasks)
+        for task in tasks:
+            future = self.readers.submit(self._looked_at, read_picture, task, self.files, self.large)
+            self.reading.append((task, future))
+
+    def _looked_at(self, read: Callable[..., ReadPicture | None], *given: object) -> ReadPicture | None:
+        """A picture as `read` gives it, with all that is found over the whole of it: on a reader's thread."""
+        picture = read(*given)
+        return picture if picture is None or self.keep_banding else picture.with_banding()
 
     def _unreadable(self, task: Task, error: BaseException) -> None:
         document = self.documents.pop(task.name, None)

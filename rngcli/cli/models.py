@@ -92,7 +92,8 @@ def import_nafnet(
     """Make a bundle of a published NAFNet; use it with --detail 0, or train a generator on top."""
     from ..errors import UsageError
     from ..methods.rng import RnGParts
-    from ..models.bundle import from_authors, save
+    from ..models.authors import from_authors
+    from ..models.bundle import save
 
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", "name it so")

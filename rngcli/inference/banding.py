@@ -49,6 +49,9 @@ class Banding:
         return f"banding of {255 * self.rms:.1f} of 255 (RMS) removed; --keep-banding leaves it"
 
 
+UNKNOWN = Banding(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))  # nobody has looked yet
+
+
 def find_banding(pixels: np.ndarray) -> Banding | None:
     """Of `pixels` (H, W, C), float32 in [0, 1], or uint8 or uint16; None where there is none to speak of.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import PictureError
 from ..methods.contract import Request
-from .banding import Banding, find_banding
+from .banding import UNKNOWN, Banding, find_banding
 from .blending import Finished
 from .canvas import Canvas, no_colours
 from .job import Job, Result
@@ -39,7 +39,7 @@ class _Picture:
     @classmethod
     def of(cls, job: Job, pipeline: Pipeline, request: Request) -> _Picture:
         sigma = _sigma(job, request) if "sigma" in pipeline.method.understands else job.sigma
-        banding = None if job.valid is not None or request.keep_banding else find_banding(job.pixels)
+        banding = _banding(job, request)
         uploaded = pipeline.upload(job.pixels, job.valid, sigma, banding)
         shape = uploaded.grid.rows, uploaded.grid.cols
         canvas = pipeline.canvas(uploaded, job.rows() if job.rows else None)
@@ -174,6 +174,13 @@ class _Run:
             canvas.arrive(band)
         for number in [number for number, picture in self.pictures.items() if picture.canvas.whole]:
             yield self.pictures.pop(number).result()
+
+
+def _banding(job: Job, request: Request) -> Banding | None:
+    """What rows and columns have in common, as the caller knows it, or found; nothing where it is to be left."""
+    if request.keep_banding or job.valid is not None:
+        return None
+    return find_banding(job.pixels) if job.banding is UNKNOWN else job.banding
 
 
 def _sigma(job: Job, request: Request) -> float:

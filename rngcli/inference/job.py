@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import PictureError
+from .banding import UNKNOWN, Banding
 from .tiling import Grid
 
 
@@ -24,7 +25,8 @@ class Rows(Protocol):
 class Job:
     """A picture to restore: `key` is the caller's; pixels (H, W, 3) float32 in [0, 1], or uint8 or uint16.
 
-    Where some pixels are holes, valid (H, W) bool is false there; sigma: σ_n on the [0, 1] scale, NaN: to be estimated.
+    Where some pixels are holes, valid (H, W) bool is false there. sigma: σ_n on the [0, 1] scale, NaN: to be estimated;
+    banding: what rows and columns have in common, None: nothing, UNKNOWN: to be found.
     `rows` is asked anew whenever the picture is begun, and the Result's pixels are what it gave.
     """
 
@@ -32,6 +34,7 @@ class Job:
     pixels: np.ndarray
     valid: np.ndarray | None = None
     sigma: float = float("nan")
+    banding: Banding | None = UNKNOWN
     rows: Callable[[], Rows] | None = None  # where finished rows go; None: into a new array
 
 

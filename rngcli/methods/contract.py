@@ -29,8 +29,8 @@ Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 class Frame:
     """How a method wants a picture cut into tiles, and joined again (paper §3.2); lengths in pixels of the input."""
 
-    tile: int = 256  # the side of a tile
-    context: int = 16  # more on every side that the networks see: without them, generated detail shows a faint grid
+    tile: int = 512  # the side of a tile; a larger one spends less on context
+    context: int = 32  # more on every side that the networks see: each evaluation carries what lies beyond further in
     scale: int = 1  # pixels of the output for each of the input, along each side
     overlap: int = 32  # of two tiles
     discard: int = 12  # of the overlap, at each tile's end, what is not used

@@ -117,6 +117,9 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
     return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
 
 
+CONTRAST_RADIUS = 16  # [px] of the mean around which `noise_scale` raises the contrast
+
+
 def local_mean(x: Tensor, radius: int) -> Tensor:
     """The mean of each channel in a square of 2 radius + 1 px around each pixel, (N, C, H, W) -> the same shape."""
     return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
@@ -181,7 +184,7 @@ class RnG:
         """
         if noise_scale == 1:
             return self.nafnet(noisy)
-        mean = local_mean(noisy, self.frame.context)
+        mean = local_mean(noisy, CONTRAST_RADIUS)
         return mean + (self.nafnet(mean + noise_scale * (noisy - mean)) - mean) / noise_scale
 
     def _budgets(self, noisy: Tensor, r: Tensor, request: Request) -> list[Budget]:
