@@ -19,7 +19,7 @@ from rngcli.methods.contract import Request
 from tests.test_images_metadata import XMP, exif_block
 from tests.tiny import identity_bundle, random_bundle
 
-HEIGHT, WIDTH = 700, 530
+HEIGHT, WIDTH = 1400, 530
 FILES, GENERATED = FileOptions(), Request()
 
 
@@ -107,7 +107,7 @@ class Hungry(Pipeline):
     left = 1
 
     def finish(self, tiles, *more):
-        if tiles[0].index > 5 and Hungry.left and self.capacity > 1:
+        if tiles[0].index > 3 and Hungry.left and self.capacity > 1:
             Hungry.left = 0
             raise torch.OutOfMemoryError("out of memory")
         return super().finish(tiles, *more)
