@@ -79,12 +79,22 @@ def walked(
     process: ResidualDenoisingDiffusion, net: Callable[[Tensor], Tensor], noisy: Tensor, r: Tensor, steps: int
 ) -> Tensor:
     """Where `steps` evaluations after the reconstruction r lead, (N, 3, H, W): the method's walk without its tiles."""
-    levels = [noisy.new_full((len(noisy),), level) for level in (*process.levels(steps + 1), process.end)]
+    state, level = before_the_last(process, net, noisy, r, steps)
+    answer = net(state).float() if steps else r
+    end = torch.full_like(level, process.end)
+    return process.step(state, noisy - answer, level, end, torch.zeros_like(noisy), noisy)
+
+
+def before_the_last(
+    process: ResidualDenoisingDiffusion, net: Callable[[Tensor], Tensor], noisy: Tensor, r: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """The state (N, 3, H, W) that the last of `steps` evaluations is shown, and its level (N,)."""
+    levels = [noisy.new_full((len(noisy),), level) for level in process.levels(steps + 1)]
     state, answer = noisy, r
     for i, (level, after) in enumerate(pairwise(levels)):
         answer = net(state).float() if i else answer
         state = process.step(state, noisy - answer, level, after, torch.zeros_like(noisy), noisy)
-    return state
+    return state, levels[-1]
 
 
 def with_walker(bundle: Bundle, walker: NAFNet, reconstruct: str) -> Bundle:
