@@ -39,7 +39,7 @@ class Settings(TypedDict, total=False):
     chroma: float
     noise_scale: float
     keep_banding: bool
-    max_steps: int
+    max_steps: int | None
     steps: int | None
     seed: int
     sigma: float | None
@@ -54,7 +54,7 @@ def denoise(
     chroma: float = 1.0,
     noise_scale: float = 1.0,
     keep_banding: bool = False,
-    max_steps: int = 100,
+    max_steps: int | None = None,
     steps: int | None = None,
     seed: int = 0,
     sigma: float | None = None,
@@ -78,7 +78,8 @@ def denoise(
     strength: share of the noise that is taken away, 0..1; luma, chroma: the same for brightness and for colour alone.
     noise_scale: how many times as strong as it looks the noise is taken for, 0.25..4: more for film's grain.
     keep_banding: leave what whole rows and columns have in common, which is taken for the sensor's, and removed.
-    max_steps: the most evaluations of the generator a tile; steps: exactly so many, None: the controller decides.
+    max_steps: the most evaluations of the generator a tile, None: what suits the method, for rng 2; more take longer
+    and look better. steps: exactly so many, None: the controller decides.
     seed: of the generated detail. sigma: the noise's standard deviation, 0..255, for the methods that need it; None:
     estimated. model: a shipped model's name, or a bundle's path. device: auto, cpu, cuda, cuda:1 … or mps. precision:
     auto, fp32, bf16 or fp16. method: one of the model's, None for its first.
@@ -211,7 +212,7 @@ def _asked(
     strength: float = 1.0,
     luma: float = 1.0,
     chroma: float = 1.0,
-    max_steps: int = 100,
+    max_steps: int | None = None,
     steps: int | None = None,
     seed: int = 0,
     sigma: float | None = None,
@@ -223,11 +224,10 @@ def _asked(
     for name, value in shares.items():
         _check(name, value, 0, 1)
     _check("noise_scale", noise_scale, 0.25, 4)
-    _check("max_steps", max_steps, 0, MOST_STEPS)
-    if steps is not None:
-        _check("steps", steps, 0, MOST_STEPS)
-    if sigma is not None:
-        _check("sigma", sigma, 0, 255)
+    bounded = (("max_steps", max_steps, MOST_STEPS), ("steps", steps, MOST_STEPS), ("sigma", sigma, 255))
+    for name, given, most in bounded:
+        if given is not None:
+            _check(name, given, 0, most)
     on_unit_scale = None if sigma is None else sigma / 255
     request = Request(max_steps, steps, detail, seed, noise_scale=noise_scale, sigma=on_unit_scale,
                       keep_banding=keep_banding)  # fmt: skip

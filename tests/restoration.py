@@ -1,8 +1,9 @@
 """The sets of docs/DIFFPIR.md, and what is to be beaten on them: `python -m tests.restoration PICTURES SETS`.
 
-From the middles of the first COUNT photographs it writes SETS/truth (SIDE² px) and, 8-bit, what `rng restore` is to undo:
-blur, motion (σ_n = 5 of 255), x2, x3, x4 (σ_n = 1), and holes with its masks. Then it scores the usual remedies: a bicubic
-enlargement, a filling from around, and Wiener's filter with the constant that is best over the whole set.
+From the middles of the first COUNT photographs it writes SETS/truth-512 (truth-510 for ×3) and, 8-bit, what
+`rng restore` is to undo: blur, motion (σ_n = 5 of 255), x2, x3, x4 (σ_n = 1), and holes with its masks. Then it scores
+the usual remedies: a bicubic enlargement, a filling from around, and Wiener's filter with the constant that is best
+over the whole set.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ def wiener(x: Tensor, kernel: Tensor, constant: float) -> Tensor:
 def make(pictures: Path, out: Path, count: int) -> None:
     for name, y in truths(pictures, count, SIDE).items():
         rng = np.random.default_rng(int.from_bytes(name.encode()[-4:]))
-        save(y, out / "truth" / f"{name}.png")
         for kind in NOISE:
             side = SIDE // 3 * 3 if kind == "x3" else SIDE
             save(y[..., :side, :side], out / f"truth-{side}" / f"{name}.png")

@@ -11,7 +11,7 @@ from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Request
-from rngcli.methods.rng import RnGParts, first_noise, rng_of, with_rng
+from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
@@ -80,6 +80,15 @@ def test_steps_are_the_users_and_never_more_than_the_cap():
     assert set(run([job], steps=9, max_steps=2)["0"].steps.flat) == {2}
     assert run([job], max_steps=2)["0"].steps.max() <= 2
     assert run([job], max_steps=0)["0"].steps.max() == 0
+
+
+def test_more_evaluations_than_usual_are_asked_for():
+    bright = [Job("0", np.full((40, 40, 3), 0.99, np.float32))]
+    fullest = rng_of(random_bundle()).budgets[-1].evaluations
+    assert fullest > USUAL_STEPS > 1
+    taken = {n: run(bright, max_steps=n)["0"].steps.max() for n in (None, 1, 3, 100)}
+    assert taken == {None: USUAL_STEPS, 1: 1, 3: 3, 100: fullest}
+    assert run(bright, budget=10)["0"].steps.max() == fullest, "a budget asked for by its number is spent whole"
 
 
 def test_starts_tell_budgets_apart_that_are_alike_in_steps():

@@ -54,7 +54,6 @@ class BatchOptions:
         if self.cluster:
             return self.cluster.on_a_worker(_digest, replace(self, cluster=None))
         device, request = find_device(self.devices[0]), self.request
-        generated = request.detail > 0 and request.steps != 0 and request.max_steps > 0
         return digest({
             "model": file_hash(resolve(self.model)),
             **({"method": self.method} if self.method else {}),
@@ -64,7 +63,7 @@ class BatchOptions:
             **({"banding": "kept"} if request.keep_banding and not self.operator else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
-            "detail": [request.max_steps, request.steps, request.detail, request.seed] if generated else None,
+            "detail": [request.max_steps, request.steps, request.detail, request.seed] if request.generates else None,
             "format": self.format,
             "quality": self.files.write.quality,
             "strip": self.files.write.strip_metadata,

@@ -53,15 +53,15 @@ def denoise(
         bool, typer.Option("-0", "--null", help="The list's names end in NUL: find -print0.", rich_help_panel=OUTPUT)
     ] = False,
     max_steps: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
             min=0,
             max=MOST_STEPS,
-            help="At most N evaluations of the generator a tile.",
+            help="At most N evaluations of the generator a tile; by default what suits the method, for rng 2.",
             rich_help_panel=PROCESS,
         ),
-    ] = 100,
+    ] = None,
     steps: Annotated[
         str,
         typer.Option(

@@ -86,8 +86,11 @@ def measure(
         str, typer.Option(metavar="D,D,…", help="Shares of generated detail in [0, 1].", rich_help_panel=METHODS)
     ] = "1",
     max_steps: Annotated[
-        str, typer.Option(metavar="N,N,…", help="At most N evaluations a tile.", rich_help_panel=METHODS)
-    ] = "100",
+        str | None,
+        typer.Option(
+            metavar="N,N,…", help="At most N evaluations a tile; else as `rng denoise`.", rich_help_panel=METHODS
+        ),
+    ] = None,
     seed: Seed = 0,
     metric: Annotated[
         str | None,
@@ -162,13 +165,13 @@ def measure(
     if submission and dataset != "sidd-benchmark":
         raise UsageError("a submission is made from --dataset sidd-benchmark", "leave out --submission")
     sigmas = _numbers("--sigma", sigma, float) if sigma else ()
-    details, most = _numbers("--detail", detail, float), _numbers("--max-steps", max_steps, int)
+    details, most = _numbers("--detail", detail, float), _numbers("--max-steps", max_steps, int) if max_steps else None
     if not all(0 <= share <= 1 for share in details):
         raise UsageError(f"--detail {detail} leaves [0, 1]", "0 is the reconstruction alone, 1 all detail")
     plan = open_plan(
         SetOptions(dataset, root, pairs, clean, sigmas, _words(noise), limit, crop),
         _words(method),
-        Sweep(details, most, seed),
+        Sweep(details, most or (None,), seed),
         ModelOptions(model, device, precision, batch_size or None),
         Options(_words(metric) if metric else None, lpips_weights, lpips_download, niqe_model),
         examples,

@@ -14,6 +14,13 @@ from . import progress
 
 if TYPE_CHECKING:
     from ..batch.batch import Batch
+    from ..methods.contract import Request
+
+
+def _steps(request: Request) -> str:
+    if request.steps is not None:
+        return str(request.steps)
+    return "as the method decides" if request.max_steps is None else f"at most {request.max_steps}"
 
 
 class RunReport:
@@ -53,7 +60,7 @@ class RunReport:
             "rng": __version__,
             "model": options.model,
             **({"method": options.method} if options.method else {}),
-            "steps": f"at most {request.max_steps}" if request.steps is None else str(request.steps),
+            "steps": _steps(request),
             "detail": f"{request.detail:g}",
             **({} if strength.full else {"strength": f"{strength.luma:g} of light, {strength.chroma:g} of colour"}),
             "seed": str(request.seed),

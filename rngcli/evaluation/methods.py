@@ -41,7 +41,7 @@ class Sweep:
     """The values that `rng` and `fixed:N` are run with, each combination a method of its own."""
 
     details: tuple[float, ...] = (1.0,)
-    max_steps: tuple[int, ...] = (100,)
+    max_steps: tuple[int | None, ...] = (None,)  # None: what suits the method
     seed: int = 0
 
 

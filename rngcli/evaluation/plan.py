@@ -149,7 +149,7 @@ def _provenance(opened: Sequence[Pipeline], model: str, sweep: Sweep) -> dict[st
             "precision": str(pipeline.dtype).removeprefix("torch."),
             "tiles in a batch": str(pipeline.capacity),
             "detail": ",".join(f"{detail:g}" for detail in sweep.details),
-            "max steps": ",".join(map(str, sweep.max_steps)),
+            "max steps": ",".join("the method's" if n is None else str(n) for n in sweep.max_steps),
             "seed": str(sweep.seed),
         }
     return facts

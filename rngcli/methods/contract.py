@@ -53,7 +53,7 @@ class Frame:
 class Request:
     """What a user may ask of every tile. A method is asked only for what it understands."""
 
-    max_steps: int = 100  # the most evaluations of the generator
+    max_steps: int | None = None  # the most evaluations of the generator; None: what suits the method
     steps: int | None = None  # None: the method decides; else this many evaluations everywhere
     detail: float = 1.0  # the share of what is generated that is added, in [0, 1]
     seed: int = 0
@@ -66,6 +66,11 @@ class Request:
     def generates(self) -> bool:
         """Whether anything can be generated at all."""
         return self.detail != 0 and self.steps != 0 and self.max_steps != 0
+
+    def most(self, usual: int) -> int:
+        """The most evaluations of the generator, `usual` where neither they nor their number were asked for."""
+        asked = (limit for limit in (self.steps, self.max_steps) if limit is not None)
+        return min(asked, default=usual)
 
     def refuse_beyond(self, understood: frozenset[str], method: str) -> None:
         """UsageError where something is asked for that is not among `understood`."""

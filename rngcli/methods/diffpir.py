@@ -64,7 +64,7 @@ class DiffPIR:
 
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
         sigma = seen.sigma.nan_to_num(0.0)
-        steps = min(self.evaluations if request.steps is None else request.steps, request.max_steps)
+        steps = request.most(self.evaluations)
         held = {"pixels": seen.pixels, "valid": seen.valid, "sigma": sigma}
         return held, [self._plan(noise, steps) for noise in sigma.tolist()]
 

@@ -54,8 +54,7 @@ class RDDM:
         """Nothing: a bundle that names the method has all that it needs."""
 
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
-        steps = min(STEPS if request.steps is None else request.steps, request.max_steps)
-        plan = self.process.levels(steps + 1)[1:] if request.generates else ()
+        plan = self.process.levels(request.most(STEPS) + 1)[1:] if request.generates else ()
         return {"x": seen.pixels, "r": self.net(seen.pixels)}, [plan] * len(seen.pixels)
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:

@@ -117,6 +117,7 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
     return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
 
 
+USUAL_STEPS = 2  # evaluations of the generator, at most, where nobody asks for more: the second gives most of the rest
 CONTRAST_RADIUS = 16  # [px] of the mean around which `noise_scale` raises the contrast
 
 
@@ -175,7 +176,8 @@ class RnG:
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
         r = self._reconstruct(seen.pixels, request.noise_scale)
         budgets = self._budgets(self.frame.middle(seen.pixels), self.frame.middle(r), request)
-        plans = [budget.plan(self.process.spec.last, request.max_steps) for budget in budgets]
+        most = request.most(USUAL_STEPS if request.budget is None else self.budgets[request.budget].evaluations)
+        plans = [budget.plan(self.process.spec.last, most) for budget in budgets]
         return {"x": seen.pixels, "r": r}, plans
 
     def _reconstruct(self, noisy: Tensor, noise_scale: float) -> Tensor:

@@ -13,7 +13,7 @@ from ..atomic import whole
 from ..data.crops import Batches
 from ..data.degrade import degrade
 from ..device import channels_last
-from ..methods.rng import rng_of, weights_hash
+from ..methods.rng import USUAL_STEPS, rng_of, weights_hash
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
 from ..models.bundle import Bundle
@@ -27,6 +27,8 @@ PATCH = 256
 class Labels:
     """LPIPS and PSNR of every budget on numbered random patches, (n, CLASSES) each; kept in one file, resumable.
 
+    Of every budget as it is spent where nobody asks for more: in USUAL_STEPS evaluations at most.
+
     Patch i is drawn by a generator seeded with i, so the file holds figures only and can be continued at any time; with
     other networks or other budgets (`bundle`) it is begun anew.
     """
@@ -34,7 +36,7 @@ class Labels:
     def __init__(self, file: Path, bundle: Bundle) -> None:
         parts = rng_of(bundle)
         self.file, self.budgets = file, parts.budgets
-        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets}"
+        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets} {USUAL_STEPS}"
         self.lpips = self.psnr = torch.zeros(0, CLASSES)
         if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
             self.lpips, self.psnr = table["lpips"], table["psnr"]
@@ -70,7 +72,7 @@ class Labels:
         spec = sampler.process.spec
         distances, fidelities = [], []
         for budget in self.budgets:
-            plan = budget.plan(spec.last, budget.evaluations)
+            plan = budget.plan(spec.last, USUAL_STEPS)
             d = sampler.generate(noisy, r, plan, first) if plan else torch.zeros_like(r)
             y = (r + spec.gain * d).clamp(0, 1)
             distances.append(lpips.distance(lpips.features(y), truth))

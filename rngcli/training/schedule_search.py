@@ -13,7 +13,7 @@ from ..device import replica
 from ..diffusion.residual import ProcessSpec, ResidualDiffusion
 from ..diffusion.schedule import Budget
 from ..errors import ModelError
-from ..methods.rng import rng_of
+from ..methods.rng import USUAL_STEPS, rng_of
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
 from ..models.bundle import Bundle
@@ -168,7 +168,7 @@ def gains_of_choices(
     for clean, noisy in pairs:
         known = _Known.of(clean, noisy, sampler, lpips)
         chosen = [parts.budgets[i] for i in controller.budget(controller.condition(noisy, known.r)).tolist()]
-        plans = [budget.plan(spec.last, budget.evaluations) for budget in chosen]
+        plans = [budget.plan(spec.last, USUAL_STEPS) for budget in chosen]
         tiles = zip(noisy.split(1), known.r.split(1), plans, strict=True)
         d = torch.cat([sampler.generate(x, r, plan, 0) if plan else 0 * r for x, r, plan in tiles])
         for gain in gains:

@@ -18,7 +18,7 @@ def _opencv(x: np.ndarray, sigma: float) -> np.ndarray:
         import cv2
     except ImportError as error:
         raise EnvironmentFault("this needs opencv", "pip install opencv-python-headless") from error
-    eight_bits = np.uint8(np.rint(x.clip(0, 1) * 255))
+    eight_bits = np.rint(x.clip(0, 1) * 255).astype(np.uint8)
     denoised: np.ndarray = cv2.fastNlMeansDenoisingColored(eight_bits, None, 0.8 * sigma, 0.8 * sigma, 5, 13)
     return denoised
 
