@@ -197,7 +197,7 @@ def test_a_file_that_is_no_nafnet_is_refused(tmp_path):
 def test_what_is_shipped_is_what_was_published(path):
     bundle = load(path)
     chosen = product(("fusion", "unet"), ("bands", "controller"))
-    assert set(bundle.networks) in ({"nafnet", *names} for names in chosen)
-    assert list(bundle.methods) == ["rng"]
+    assert set(bundle.networks) in ({"nafnet", "walker", *names} for names in chosen)
+    assert list(bundle.methods) == ["rng", "rddm"]
     assert path.with_suffix(".sha256").read_text().split()[0] == checkpoint.file_hash(path)
     assert sum(p.stat().st_size for p in available().values()) < 30 * 2**20
