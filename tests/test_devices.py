@@ -30,7 +30,16 @@ from tests.tiny import clouds, random_bundle
 
 
 @pytest.fixture
-def place(tmp_path):
+def one_thread():
+    """For this process as for those that it starts: float32 sums of a CPU depend on the number of its threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def place(tmp_path, one_thread):
     """Twelve small pictures, a broken one, and a small model."""
     (tmp_path / "in").mkdir()
     clouds(tmp_path / "in", 12, (300, 200))
