@@ -72,11 +72,13 @@ def wiener(x: Tensor, kernel: Tensor, constant: float) -> Tensor:
 
 
 def make(pictures: Path, out: Path, count: int) -> None:
+    by_three = SIDE // 3 * 3
     for name, y in truths(pictures, count, SIDE).items():
         rng = np.random.default_rng(int.from_bytes(name.encode()[-4:]))
-        for kind in NOISE:
-            side = SIDE // 3 * 3 if kind == "x3" else SIDE
+        for side in (SIDE, by_three):
             save(y[..., :side, :side], out / f"truth-{side}" / f"{name}.png")
+        for kind in NOISE:
+            side = by_three if kind == "x3" else SIDE
             save(seen(y[..., :side, :side], kind, rng), out / kind / f"{name}.png")
         holes = torch.from_numpy(rng.random(y.shape[-2:]) < 0.5)
         save(torch.where(holes, 0.0, y), out / "holes" / f"{name}.png")

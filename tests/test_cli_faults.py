@@ -74,6 +74,7 @@ def test_numbers_have_ranges(place, rng, arguments):
     [
         ("--sigma", "nan"), ("--sigma", "-1"), ("--sigma", "inf"), ("--sigma", "1e9"),
         ("--sigma", "25", "--detail", "nan"), ("--sigma", "25", "--max-steps", "-1"),
+        ("--sigma", "25", "--max-steps", ""),
     ],
 )  # fmt: skip
 def test_numbers_of_an_evaluation_have_ranges(place, rng, arguments):

@@ -165,13 +165,14 @@ def measure(
     if submission and dataset != "sidd-benchmark":
         raise UsageError("a submission is made from --dataset sidd-benchmark", "leave out --submission")
     sigmas = _numbers("--sigma", sigma, float) if sigma else ()
-    details, most = _numbers("--detail", detail, float), _numbers("--max-steps", max_steps, int) if max_steps else None
+    details = _numbers("--detail", detail, float)
+    most = (None,) if max_steps is None else _numbers("--max-steps", max_steps, int)
     if not all(0 <= share <= 1 for share in details):
         raise UsageError(f"--detail {detail} leaves [0, 1]", "0 is the reconstruction alone, 1 all detail")
     plan = open_plan(
         SetOptions(dataset, root, pairs, clean, sigmas, _words(noise), limit, crop),
         _words(method),
-        Sweep(details, most or (None,), seed),
+        Sweep(details, most, seed),
         ModelOptions(model, device, precision, batch_size or None),
         Options(_words(metric) if metric else None, lpips_weights, lpips_download, niqe_model),
         examples,

@@ -27,6 +27,8 @@ from .contract import STATE, Frame, Held, Plan, Request, Step
 Generator = UNet | FusionNet
 StepController = Controller | BandController
 NAME = "rng"  # of the kind, and of the method in the bundles that are trained here
+USUAL_STEPS = 2  # evaluations of the generator, at most, where nobody asks for more: the second gives most of the rest
+CONTRAST_RADIUS = 16  # [px] of the mean around which `noise_scale` raises the contrast
 _PARTS = {"reconstruct": "nafnet", "generate": "generator", "control": "controller"}  # of RnGParts, by role
 
 
@@ -115,10 +117,6 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
         return fresh
     removed = noisy - r
     return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
-
-
-USUAL_STEPS = 2  # evaluations of the generator, at most, where nobody asks for more: the second gives most of the rest
-CONTRAST_RADIUS = 16  # [px] of the mean around which `noise_scale` raises the contrast
 
 
 def local_mean(x: Tensor, radius: int) -> Tensor:
