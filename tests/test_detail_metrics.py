@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from rngcli.errors import PictureError
-from rngcli.metrics.detail_ratio import OCTAVES, fine_detail, flat_ratio, octave_ratio, placement
+from rngcli.metrics.detail_ratio import OCTAVES, fine_detail, flat_ratio, misplacement, octave_ratio, placement
 from rngcli.metrics.fidelity import brightest_error
 from rngcli.metrics.haarpsi import haarpsi
 from rngcli.metrics.suite import Judge, Metric, Options
@@ -38,6 +38,30 @@ def test_placement_tells_detail_in_its_place_from_grain_and_from_detail_elsewher
     # What lies in the coarse alone is no detail.
     coarse = torch.from_numpy(gaussian_filter(noise(4).numpy(), (0, 0, 12, 12)))
     assert fine_detail(coarse).std() < 0.03 * coarse.std()
+
+
+def test_misplacement_is_of_places_and_not_of_amounts() -> None:
+    lacking = uneven() * noise(0)
+    little, much, elsewhere = 0.3 * uneven() * noise(1), uneven() * noise(1), (0.05 - uneven()) * noise(3)
+    in_place = [misplacement(added, lacking).item() for added in (little, much)]
+    assert max(in_place) < 0.1 < 0.3 < misplacement(0.02 * noise(2), lacking).item(), "white grain is out of place"
+    assert misplacement(elsewhere, lacking).item() > misplacement(0.02 * noise(2), lacking).item()
+    assert misplacement(lacking, lacking).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_misplacement_teaches_where_detail_lies() -> None:
+    lacking = uneven() * noise(0)
+    strength = torch.zeros(1, 1, SIDE // 16, SIDE // 16, requires_grad=True)
+    optimiser = torch.optim.Adam([strength], lr=0.1)
+    for _ in range(60):
+        added = 0.02 * strength.exp().repeat_interleave(16, 2).repeat_interleave(16, 3) * noise(2)
+        optimiser.zero_grad()
+        loss = misplacement(added, lacking).mean()
+        loss.backward()
+        optimiser.step()
+    r = torch.full((1, 3, SIDE, SIDE), 0.5)
+    assert loss.item() < 0.1
+    assert placement(r + added.detach(), r + lacking, r).item() > 0.9
 
 
 def test_placement_looks_at_each_picture_by_itself() -> None:

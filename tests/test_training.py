@@ -253,6 +253,7 @@ def test_the_perceptual_loss_is_a_share_of_what_the_reconstruction_leaves(lpips)
 
 def test_beside_lpips_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
     monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
+    monkeypatch.setattr(stages, "PLACED", 0.0)
     for sigma in (20.0, 55.0):
         noisy = replace(batches, noise=DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma)))
         task = Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, noisy, Perceptual(lpips, 0.0))

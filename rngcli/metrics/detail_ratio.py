@@ -47,6 +47,17 @@ def placement(image: Tensor, truth: Tensor, reconstruction: Tensor) -> Tensor:
     return torch.where(added.square().mean(dim=1).sqrt() > 1e-3, cosine, math.nan)
 
 
+def misplacement(added: Tensor, lacking: Tensor) -> Tensor:
+    """How unevenly detail was added beside what was lacking, (N, C, H, W) ×2 -> (N,); a loss that has gradients.
+
+    The variance, over blocks, of the log of the ratio of their standard deviations, fine detail of each: 0 where what
+    was added is everywhere the same share of what was lacking, however small. White grain in a picture of sky and
+    grass has much.
+    """
+    ratio = _log_spread(fine_detail(added)) - _log_spread(fine_detail(lacking))
+    return ratio.var(dim=1, correction=0)
+
+
 def flat_ratio(image: Tensor, truth: Tensor) -> Tensor:
     """Standard deviation of fine detail over the truth's own, in the truth's flattest blocks; (N, C, H, W) ×2 -> (N,).
 
