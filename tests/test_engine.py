@@ -10,7 +10,7 @@ from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
-from rngcli.methods.contract import Request
+from rngcli.methods.contract import Frame, Request
 from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, shown, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
@@ -170,6 +170,36 @@ def test_own_noise_has_unit_variance_and_a_clean_picture_has_none():
     assert first_noise(replace(process, begins="fresh"), fresh, r, r) is fresh
     with pytest.raises(ModelError, match="unknown noise"):
         ProcessSpec(begins="mine")
+
+
+def test_a_frame_fits_the_picture():
+    frame = Frame(smaller=(128, 256))
+    sizes = {(1, 1): 128, (128, 100): 128, (129, 5): 256, (256, 256): 256, (20, 257): 512, (4000, 6000): 512}
+    assert {size: frame.fitted(*size).tile for size in sizes} == sizes
+    assert Frame().fitted(10, 10) == Frame(), "none is smaller"
+    assert Frame(tile=64, smaller=(128,)).fitted(10, 10).tile == 64
+
+
+def test_thumbnails_have_smaller_tiles_whatever_comes_between_them():
+    rng = np.random.default_rng(5)
+    sizes = ((90, 100), (300, 20), (128, 128), (200, 250), (520, 30), (64, 64))
+    jobs = [Job(str(size), rng.random((*size, 3), np.float32)) for size in sizes]
+    together = run(jobs, steps=2)
+    assert [together[job.key].grid.size for job in jobs] == [128, 512, 128, 256, 512, 128]
+    for job in jobs:
+        alone = run([job], steps=2)[job.key].pixels
+        assert alone.shape == job.pixels.shape
+        assert np.array_equal(alone, together[job.key].pixels)
+
+
+def test_a_pipeline_keeps_the_slots_of_each_frame():
+    pipeline = Pipeline(random_bundle(), "cpu", "fp32", 2)
+    small = pipeline.fitting(50, 60)
+    assert small is pipeline.fitting(128, 1)
+    assert pipeline.fitting(900, 60) is pipeline
+    assert (small.frame.tile, pipeline.frame.tile) == (128, 512)
+    assert small.slots.held["x"].shape[-1] == 192
+    assert pipeline.slots.held["x"].shape[-1] == 576
 
 
 def test_faint_detail_fades_and_strong_detail_stays():

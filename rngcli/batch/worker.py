@@ -113,7 +113,8 @@ class _Batch:
     def _job(self, task: Task, read: ReadPicture) -> engine.Job:
         if read.page == 0:
             sizes = read.pages.sizes if read.pages else [read.picture.pixels.shape[:2]]
-            tiles = sum(len(Grid.of(max(1, height), max(1, width), self.frame)) for height, width in sizes)
+            grids = (Grid.of(max(1, h), max(1, w), self.frame.fitted(h, w)) for h, w in sizes)
+            tiles = sum(map(len, grids))
             self.watch.begun(task, sum(height * width for height, width in sizes) / 1e6, tiles)
         if read.pages:
             if read.page == 0:

@@ -141,7 +141,7 @@ def _panes(part: Part, options: BatchOptions) -> tuple[list[Pane], Pace]:
     if not (strength := options.files.strength).full:
         title = f"detail {asked:g}, luma {strength.luma:g}, chroma {strength.chroma:g}"
         panes.append(Pane(title, part.shown(strength.blended(noisy, results[asked].pixels))))
-    return panes, Pace(results[asked].seconds / results[asked].steps.size, pipeline.frame)
+    return panes, Pace.of(results[asked].seconds / results[asked].steps.size, noisy, pipeline.frame)
 
 
 def _details(pipeline: Pipeline, request: Request) -> list[float]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from torch import Tensor
@@ -65,12 +66,15 @@ def denoise(
     on_step(n) is told of the n tiles that each network call has worked on. Raises ModelError where the bundle lacks
     what the request needs, UsageError where the method has no such option; a picture whose result is not finite, or
     that is too large for the memory, comes back as a Result with its error. Where memory runs out, what was begun is
-    taken up again in smaller batches; EnvironmentFault where not even one tile fits.
+    taken up again in smaller batches; EnvironmentFault where not even one tile fits. Pictures that fit into a smaller
+    tile have that: their results depend on no other picture, but those of another size wait until they are done.
     """
     pipeline.require(request)
 
     def attempt(jobs: Iterator[Job], pipeline: Pipeline) -> Iterator[Result]:
-        return _Run(jobs, pipeline, request, on_step or (lambda tiles: None)).results()
+        groups = groupby(jobs, key=lambda job: pipeline.fitting(*job.pixels.shape[:2]))
+        for fitting, alike in groups:
+            yield from _Run(alike, fitting, request, on_step or (lambda tiles: None)).results()
 
     return within_memory(iter(jobs), pipeline, attempt)
 

@@ -17,12 +17,23 @@ from .tiling import Grid
 class Pace:
     """What a tile takes [s]."""
 
-    tile: float
+    tile: float  # of the frame's largest
     frame: Frame
+
+    @classmethod
+    def of(cls, tile: float, pixels: np.ndarray, frame: Frame) -> Pace:
+        """From the seconds that each tile of a picture (H, W, 3) took."""
+        return cls(tile / _cost(frame.fitted(*pixels.shape[:2]), frame), frame)
 
     def seconds(self, height: int, width: int) -> float:
         """What a picture of that size will take, once it is read."""
-        return self.tile * len(Grid.of(height, width, self.frame))
+        frame = self.frame.fitted(height, width)
+        return self.tile * _cost(frame, self.frame) * len(Grid.of(height, width, frame))
+
+
+def _cost(frame: Frame, largest: Frame) -> float:
+    """What a tile takes, as a share of what one of the largest takes: as many pixels are seen."""
+    return (frame.wide / largest.wide) ** 2
 
 
 def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:
@@ -40,4 +51,4 @@ def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:
         for _ in denoise([Job(str(i), middle) for i in range(pipeline.capacity)], pipeline, request):
             pass
         seconds.append(time.monotonic() - begun)
-    return Pace(seconds[-1] / pipeline.capacity, frame)
+    return Pace.of(seconds[-1] / pipeline.capacity, middle, frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from ..device import (
 from ..diffusion.operators import Identity, Operator, Seen
 from ..errors import EnvironmentFault
 from ..methods import open_method
-from ..methods.contract import STATE, Method, Request, Step
+from ..methods.contract import STATE, Frame, Method, Request, Step
 from ..models.bundle import Bundle
 from ..nets.recorded import Recorded
 from .banding import Banding
@@ -70,6 +71,7 @@ class Pipeline:
             self.method = self._opened()
         self.frame = self.method.frame
         self.blending = Blending(self.frame, self.device)
+        self._framed: dict[Frame, Pipeline] = {}
         self.on_device = placed_bytes(self.device)  # the largest picture that is placed on the device [B]
         self._size(capacity or usual_capacity(self.device))
 
@@ -101,10 +103,25 @@ class Pipeline:
     def resized(self, capacity: int) -> Pipeline:
         """The same networks with slots for another number of tiles; this one's slots are let go first."""
         self.release()
-        other = Pipeline.__new__(Pipeline)
-        other.__dict__.update(self.__dict__)
+        other = copy(self)
+        other._framed = {}
         other._size(capacity)
         return other
+
+    def fitting(self, height: int, width: int) -> Pipeline:
+        """The same networks with slots for tiles that fit a picture of that size; kept for the next one of such."""
+        return self._in(self.frame.fitted(height, width))
+
+    def _in(self, frame: Frame) -> Pipeline:
+        if frame == self.frame:
+            return self
+        if frame not in self._framed:
+            other = self._framed[frame] = copy(self)
+            other.method = copy(self.method)
+            other.method.frame = other.frame = frame
+            other.blending, other._framed = Blending(frame, self.device), {}
+            other._size(self.capacity)
+        return self._framed[frame]
 
     def halved(self) -> Pipeline:
         """The same networks with half the capacity."""
@@ -252,7 +269,7 @@ class Pipeline:
             return None
         if self._spare is None:
             device = str(self.device)
-            self._spare = Pipeline(self.bundle, device, "fp32", 1, self.name, self.operator)
+            self._spare = Pipeline(self.bundle, device, "fp32", 1, self.name, self.operator)._in(self.frame)
         copy = replace(tile, slot=0, plan=(), done=0)
         self._spare.start([copy], [picture], request)
         while not copy.finished:

@@ -48,10 +48,11 @@ class DiffPIR:
         self.process = HalfQuadraticSplitting(spec)
         self.end, self.stochastic = self.process.end, spec.zeta > 0
         self.frame = frame_of(operator)
+
+    @property
+    def holds(self) -> Mapping[str, tuple[int, ...]]:
         seen, restored = self.frame.wide, self.frame.scale * self.frame.wide
-        self.holds: Mapping[str, tuple[int, ...]] = {
-            "pixels": (3, seen, seen), "valid": (1, seen, seen), "sigma": (), STATE: (3, restored, restored)
-        }  # fmt: skip
+        return {"pixels": (3, seen, seen), "valid": (1, seen, seen), "sigma": (), STATE: (3, restored, restored)}
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> DiffPIR:

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..models.bundle import Bundle, MethodSpec
 from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
-from .contract import STATE, Frame, Held, Plan, Request, Step
+from .contract import SMALLER, STATE, Frame, Held, Plan, Request, Step
 
 WALKER = "walker"  # of the networks in a bundle: the one that has learned RDDM
 STEPS = 4  # after the reconstruction, which is the walk's first evaluation
@@ -31,7 +31,7 @@ class RDDM:
     """The method on a device; the state is I_t, the base the reconstruction, what is generated the walk beyond it."""
 
     understands = frozenset({"max_steps", "steps", "detail", "seed"})
-    frame = Frame()
+    frame = Frame(smaller=SMALLER)
     stochastic, unit = False, 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:
@@ -40,8 +40,10 @@ class RDDM:
         self.walker = replica(folded(walker), device, dtype) if walker else self.net
         self.process = ResidualDenoisingDiffusion(RDDMSpec())
         self.end = self.process.end
-        pictures = (3, self.frame.wide, self.frame.wide)
-        self.holds: Mapping[str, tuple[int, ...]] = {"x": pictures, "r": pictures, STATE: pictures}
+
+    @property
+    def holds(self) -> Mapping[str, tuple[int, ...]]:
+        return dict.fromkeys(("x", "r", STATE), (3, self.frame.wide, self.frame.wide))
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RDDM:

@@ -22,7 +22,7 @@ from ..nets.folding import folded
 from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
-from .contract import STATE, Frame, Held, Plan, Request, Step
+from .contract import SMALLER, STATE, Frame, Held, Plan, Request, Step
 
 Generator = UNet | FusionNet
 StepController = Controller | BandController
@@ -159,11 +159,13 @@ class RnG:
         self.controller = parts.controller and replica(parts.controller, device)
         # Where attention pools over a tile, tiles differ wherever they begin: such bundles keep the grid that they had.
         align = 1 if parts.nafnet.spec.attention else parts.nafnet.spec.multiple
-        self.frame = Frame(align=align, agreement=parts.process.agreement)
-        pictures = (3, self.frame.wide, self.frame.wide)
-        self.holds: Mapping[str, tuple[int, ...]] = {"x": pictures, "r": pictures, STATE: pictures}  # x, r(x), d̃_t
+        self.frame = Frame(align=align, smaller=SMALLER, agreement=parts.process.agreement)
         self.end, self.stochastic = self.process.end, self.process.stochastic
         self.unit = parts.process.gain * parts.process.sigma_d
+
+    @property
+    def holds(self) -> Mapping[str, tuple[int, ...]]:
+        return dict.fromkeys(("x", "r", STATE), (3, self.frame.wide, self.frame.wide))  # x, r(x), d̃_t
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RnG:

@@ -36,7 +36,8 @@ class PlainLoop:
     def restore(self, pixels: np.ndarray, request: Request) -> np.ndarray:
         """One picture (H, W, 3)."""
         height, width = pixels.shape[:2]
-        grid = Grid.of(height, width, self.frame)
+        self.method.frame = self.frame.fitted(height, width)
+        grid = Grid.of(height, width, self.method.frame)
         canvas = Canvas(grid, finished=clamped)
         for i in range(len(grid)):
             patch = torch.from_numpy(grid.crop(pixels, i, self.frame.context)).permute(2, 0, 1)[None]
@@ -45,18 +46,19 @@ class PlainLoop:
 
     def _patch(self, x: torch.Tensor, origin: tuple[int, int], request: Request) -> np.ndarray:
         seen = Seen(x, torch.ones_like(x[:, :1]), torch.full((1,), torch.nan, device=self.device))
+        frame = self.method.frame
         held, (plan,) = self.method.start(seen, request)
-        place = torch.tensor([origin]) - self.frame.context
+        place = torch.tensor([origin]) - frame.context
         levels = [torch.tensor([level], device=self.device) for level in (*plan, self.method.end)]
-        picture = held["r"]
         if plan:
-            noise = gaussian_field(request.seed, BEGIN, place, self.frame.wide, device=self.device)
+            noise = gaussian_field(request.seed, BEGIN, place, frame.wide, device=self.device)
             held[STATE] = self.method.begin(held, levels[0], noise)
             for k in range(len(plan)):
-                drawn = gaussian_field(request.seed, k, place, self.frame.wide, device=self.device)
+                drawn = gaussian_field(request.seed, k, place, frame.wide, device=self.device)
                 held[STATE] = self.method.step(held, Step(levels[k], levels[k + 1], drawn))
-            picture = picture + request.detail * self.method.unit * held[STATE]
-        return self.frame.middle(picture)[0].permute(1, 2, 0).cpu().numpy()
+        picture, generated = self.method.finish(held) if plan else (held["r"], 0.0)
+        picture = picture + request.detail * self.method.unit * generated
+        return frame.middle(picture)[0].permute(1, 2, 0).cpu().numpy()
 
 
 def fixed_batches(pipeline: Pipeline, pictures: Sequence[np.ndarray], request: Request) -> tuple[int, int]:
