@@ -108,7 +108,7 @@ def test_the_host_waits_once_a_start_and_once_a_finish_and_never_in_a_step(graph
         assert dict(waits.keys()) == {"upload": 0, "start": 1, "step": 0, "finish": 0}
         finishes = waits["finish", 0]
         starts = waits["start", 1]
-        # What the device has finished is waited for once a batch; and once more for the last rows of each size of tiles.
+        # What the device has finished is waited for once a batch; and for each size of tiles once more for its last.
         changes = 3  # of SIZES, between pictures whose tiles differ
         assert device.waits.total() <= starts + finishes + 1 + changes, device.waits
         assert len(results) == len(SIZES)

@@ -11,7 +11,7 @@ from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods.contract import Frame, Request
-from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, shown, with_rng
+from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
@@ -200,30 +200,6 @@ def test_a_pipeline_keeps_the_slots_of_each_frame():
     assert (small.frame.tile, pipeline.frame.tile) == (128, 512)
     assert small.slots.held["x"].shape[-1] == 192
     assert pipeline.slots.held["x"].shape[-1] == 576
-
-
-def test_faint_detail_fades_and_strong_detail_stays():
-    process = ProcessSpec(sigma_d=0.02, faint=0.002)
-    strength = torch.cat([torch.full((48,), 0.01), torch.full((48,), 2.0)])  # σ of d̃_0: a tenth and 20 times `faint`
-    d_0 = strength * torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    left = shown(process, d_0) / d_0
-    assert left[..., :32].mean() == pytest.approx(1 / 101, rel=0.2)
-    assert left[..., 64:].mean() == pytest.approx(400 / 401, rel=0.01)
-    assert shown(replace(process, faint=0.0), d_0) is d_0
-    with pytest.raises(ModelError, match="faint"):
-        ProcessSpec(faint=-1.0)
-
-
-def test_what_is_shown_is_what_the_picture_gains():
-    (job,) = pictures()[:1]
-    bundle = random_bundle()
-    process = rng_of(bundle).process
-    faded = with_rng(bundle, process=replace(process, faint=100 * process.sigma_d))
-    without, plain, little = (
-        run([job], bundle=b, **request)["0"].pixels
-        for b, request in ((bundle, {"detail": 0}), (bundle, {"steps": 1}), (faded, {"steps": 1}))
-    )
-    assert 0 < np.abs(little - without).mean() < 0.01 * np.abs(plain - without).mean()
 
 
 def test_noise_may_be_taken_for_stronger_than_it_looks():

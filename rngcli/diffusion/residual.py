@@ -25,14 +25,11 @@ class ProcessSpec:
     gain: float = 1.0  # on the generated residual: few steps of a young generator return less than its true spread
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     begins: str = "fresh"  # "fresh" noise, or the picture's "own", which the reconstruction took away
-    faint: float = 0.0  # σ on the [0, 1] scale of detail that fades to a half: generated grain in a sky is as faint
     agreement: float = 1.0  # correlation of two tiles' residuals where they blend; what averages out is made up for
 
     def __post_init__(self) -> None:
         if self.prediction not in ("eps", "v") or not self.sigma_d > 0:
             raise ModelError(f"impossible process {self}", 'prediction must be "eps" or "v", sigma_d positive')
-        if not self.faint >= 0:
-            raise ModelError(f"impossible process {self}", "faint must be 0 or more")
         if self.begins not in ("fresh", "own"):
             raise ModelError(f"unknown noise {self.begins!r} to begin with", 'it must be "fresh" or "own"')
 

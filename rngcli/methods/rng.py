@@ -119,18 +119,6 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
     return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
 
 
-def shown(process: ProcessSpec, d_0: Tensor) -> Tensor:
-    """What is shown of a generated residual d̃_0, (N, 3, H, W): all where it is strong, little where it is faint.
-
-    Where the truth has nothing to give, in sky and wall, the generator leaves a little grain; where it knows of detail,
-    it makes much. Its own power around a place tells which it is: a Wiener gain for grain of σ = `faint`.
-    """
-    if not process.faint:
-        return d_0
-    power = local_variance(d_0).mean(dim=1, keepdim=True)
-    return d_0 * power / (power + (process.faint / process.sigma_d) ** 2)
-
-
 def local_mean(x: Tensor, radius: int) -> Tensor:
     """The mean of each channel in a square of 2 radius + 1 px around each pixel, (N, C, H, W) -> the same shape."""
     return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
@@ -222,8 +210,8 @@ class RnG:
         return self.process.step(held[STATE], answer, step.now, step.after, step.noise)
 
     def finish(self, held: Held) -> tuple[Tensor, Tensor]:
-        """r(x) and what is shown of d̃_0: the picture is r + detail·gain·σ_d·that."""
-        return held["r"], shown(self.process.spec, held[STATE])
+        """r(x) and d̃_0: the picture is r + detail·gain·σ_d·d̃_0."""
+        return held["r"], held[STATE]
 
     def start_share(self, level: float) -> float:
         return sigma_of(level) / self.budgets[-1].start

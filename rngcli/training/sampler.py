@@ -10,7 +10,7 @@ from torch import Tensor
 from ..device import channels_last, find_precision, replica
 from ..diffusion.residual import ResidualDiffusion, sample
 from ..errors import ModelError
-from ..methods.rng import first_noise, rng_of, shown
+from ..methods.rng import first_noise, rng_of
 from ..models.bundle import Bundle
 
 
@@ -49,9 +49,7 @@ def residual(
     plan: Sequence[float],
     seed: int,
 ) -> Tensor:
-    """What is shown of σ_d·d̃_0, (N, 3, H, W), for `tiles`, the noisy ones and their reconstructions, along the levels γ
-    of `plan`.
-    """
+    """σ_d·d̃_0 (N, 3, H, W) for `tiles`, the noisy ones and their reconstructions, along the levels γ of `plan`."""
     noisy, r = tiles
     condition = generator.condition(noisy, r)  # type: ignore[attr-defined]
     rng = torch.Generator(noisy.device).manual_seed(seed)
@@ -65,4 +63,4 @@ def residual(
     def first(fresh: Tensor) -> Tensor:
         return first_noise(process.spec, fresh, noisy, r)
 
-    return process.spec.sigma_d * shown(process.spec, sample(process, predict, plan, draw, first))
+    return process.spec.sigma_d * sample(process, predict, plan, draw, first)
