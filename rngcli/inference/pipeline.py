@@ -270,12 +270,12 @@ class Pipeline:
         if self._spare is None:
             device = str(self.device)
             self._spare = Pipeline(self.bundle, device, "fp32", 1, self.name, self.operator)._in(self.frame)
-        copy = replace(tile, slot=0, plan=(), done=0)
-        self._spare.start([copy], [picture], request)
-        while not copy.finished:
-            self._spare.step([copy], request.seed)
-            copy.done += 1
-        return copy, self._spare.finish([copy], [picture], request.detail)
+        afresh = replace(tile, slot=0, plan=(), done=0)
+        self._spare.start([afresh], [picture], request)
+        while not afresh.finished:
+            self._spare.step([afresh], request.seed)
+            afresh.done += 1
+        return afresh, self._spare.finish([afresh], [picture], request.detail)
 
     # --- batches -----------------------------------------------------------------------------------------------
 
