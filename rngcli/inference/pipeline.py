@@ -71,7 +71,6 @@ class Pipeline:
             self.method = self._opened()
         self.frame = self.method.frame
         self.blending = Blending(self.frame, self.device)
-        self._framed: dict[Frame, Pipeline] = {}
         self.on_device = placed_bytes(self.device)  # the largest picture that is placed on the device [B]
         self._size(capacity or usual_capacity(self.device))
 
@@ -104,7 +103,6 @@ class Pipeline:
         """The same networks with slots for another number of tiles; this one's slots are let go first."""
         self.release()
         other = copy(self)
-        other._framed = {}
         other._size(capacity)
         return other
 
@@ -119,7 +117,7 @@ class Pipeline:
             other = self._framed[frame] = copy(self)
             other.method = copy(self.method)
             other.method.frame = other.frame = frame
-            other.blending, other._framed = Blending(frame, self.device), {}
+            other.blending = Blending(frame, self.device)
             other._size(self.capacity)
         return self._framed[frame]
 
@@ -148,6 +146,7 @@ class Pipeline:
         self._slots: Slots | None = None
         self._stepped: Recorded | None = None
         self._spare: Pipeline | None = None
+        self._framed: dict[Frame, Pipeline] = {}
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
