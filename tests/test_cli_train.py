@@ -259,6 +259,16 @@ def test_a_batch_beyond_the_memory_is_a_fault_of_the_machine(train, tmp_path, mo
     )  # fmt: skip
 
 
+def test_a_batch_is_degraded_by_what_was_asked_for(train, tmp_path):
+    done = train(tmp_path, "--steps", "1", "--noise", "awgn=1,film=3")
+    assert done.code == 0, done.err
+    noise = checkpoint.load(tmp_path / "bundle.safetensors").provenance["reconstruct"]["noise"]
+    assert noise == {"awgn": 0.25, "others": {"film": 3.0}}
+    refused = train(tmp_path, "--steps", "2", "--noise", "rain=1")
+    assert refused.code == 2
+    assert "kinds are awgn, camera" in refused.err
+
+
 def test_it_says_at_once_what_it_does(train, tmp_path):
     lines = train(tmp_path, "--steps", "1").err.splitlines()
     assert lines[:3] == ["decoding 2 pictures", "decoding 1 picture", "2 pictures, 0 Mpx; 1 held out"]

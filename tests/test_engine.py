@@ -10,7 +10,8 @@ from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import ModelError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
-from rngcli.methods.contract import Frame, Request
+from rngcli.inference.tiling import SPLIT, Grid, fitted
+from rngcli.methods.contract import SIDES, Frame, Request
 from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
@@ -173,11 +174,20 @@ def test_own_noise_has_unit_variance_and_a_clean_picture_has_none():
 
 
 def test_a_frame_fits_the_picture():
-    frame = Frame(smaller=(128, 256))
-    sizes = {(1, 1): 128, (128, 100): 128, (129, 5): 256, (256, 256): 256, (20, 257): 512, (4000, 6000): 512}
-    assert {size: frame.fitted(*size).tile for size in sizes} == sizes
-    assert Frame().fitted(10, 10) == Frame(), "none is smaller"
-    assert Frame(tile=64, smaller=(128,)).fitted(10, 10).tile == 64
+    frame = Frame(sides=SIDES)
+    whole = {(1, 1): 128, (128, 100): 128, (129, 5): 256, (256, 256): 256, (20, 257): 384, (321, 481): 512}
+    split = {(512, 768): 512, (800, 1200): 448, (1061, 1592): 576, (3000, 4000): 640, (4000, 6000): 640}
+    for size, tile in (whole | split).items():
+        assert fitted(frame, *size) == replace(frame, tile=tile)
+    assert fitted(Frame(), 10, 10) == Frame(), "there is no choice"
+
+
+def test_no_other_side_would_show_the_networks_fewer_pixels():
+    rng = np.random.default_rng(7)
+    for height, width in rng.integers(500, 5000, (50, 2)).tolist():
+        frames = [Frame(tile=side) for side in SIDES if side >= SPLIT]
+        seen = {frame.tile: len(Grid.of(height, width, frame)) * frame.wide**2 for frame in frames}
+        assert seen[fitted(Frame(sides=SIDES), height, width).tile] == min(seen.values())
 
 
 def test_thumbnails_have_smaller_tiles_whatever_comes_between_them():
@@ -185,7 +195,7 @@ def test_thumbnails_have_smaller_tiles_whatever_comes_between_them():
     sizes = ((90, 100), (300, 20), (128, 128), (200, 250), (520, 30), (64, 64))
     jobs = [Job(str(size), rng.random((*size, 3), np.float32)) for size in sizes]
     together = run(jobs, steps=2)
-    assert [together[job.key].grid.size for job in jobs] == [128, 512, 128, 256, 512, 128]
+    assert [together[job.key].grid.size for job in jobs] == [128, 384, 128, 256, 576, 128]
     for job in jobs:
         alone = run([job], steps=2)[job.key].pixels
         assert alone.shape == job.pixels.shape

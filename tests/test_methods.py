@@ -22,7 +22,7 @@ from rngcli.errors import ModelError, UsageError
 from rngcli.inference.engine import Job, denoise
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods import open_method
-from rngcli.methods.contract import SMALLER, STATE, Frame, Request
+from rngcli.methods.contract import SIDES, STATE, Frame, Request
 from rngcli.methods.rng import rng_of, with_rng
 from rngcli.models.bundle import Bundle, MethodSpec, load, save
 from tests.tiny import identity_bundle, random_bundle
@@ -161,7 +161,7 @@ def test_an_option_that_a_method_lacks_is_refused_with_the_names_of_those_it_has
 
 def test_a_method_is_chosen_by_name_and_is_the_first_where_none_is_named(toy):
     assert isinstance(open_method(toy), SlowBlur)
-    assert open_method(toy, "rng").frame == Frame(smaller=SMALLER)
+    assert open_method(toy, "rng").frame == Frame(sides=SIDES)
     with pytest.raises(UsageError, match=r"no method 'sharpen'.*blur, rng"):
         open_method(toy, "sharpen")
     with pytest.raises(UsageError, match="no method"):

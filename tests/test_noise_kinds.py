@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rngcli.data import degrade as degrading
-from rngcli.data.degrade import KINDS, OTHERS, SHARP, DegradeSpec, degrade, only, to_8_bits
+from rngcli.data.degrade import KINDS, OTHERS, SHARP, DegradeSpec, _dealt, degrade, mixture, only, to_8_bits
 from rngcli.data.grain import (
     BandsSpec,
     CoarseSpec,
@@ -23,6 +23,7 @@ from rngcli.data.grain import (
 from rngcli.data.jpeg_sim import CHROMA, LUMA, jpeg, quantisation
 from rngcli.data.noise_reduction import ReductionSpec, reduce_in_camera, sharpen
 from rngcli.data.random_fields import broad_field, gaussian_field, gaussian_lines
+from rngcli.errors import UsageError
 
 
 def generator(seed=0):
@@ -83,6 +84,20 @@ def test_kinds_come_by_their_shares(monkeypatch):
     assert seen["awgn"] / total == pytest.approx(0.40, abs=0.02)
     for kind, weight in OTHERS.items():
         assert seen[kind] / total == pytest.approx(0.60 * weight / sum(OTHERS.values()), abs=0.015), kind
+
+
+def test_a_mixture_is_said_in_words():
+    spec = mixture("awgn=6, film=3,jpeg=1")
+    assert spec == DegradeSpec(gaussian_share=0.6, others={"film": 3.0, "jpeg": 1.0})
+    assert mixture("night=2").gaussian_share == 0
+    kinds = [kind for kind, _ in _dealt(torch.zeros(10, 3, 16, 16), spec, generator())]
+    assert kinds == ["awgn", "film", "jpeg"]
+
+
+@pytest.mark.parametrize("text", ["", "rain=1", "film", "film=much", "film=-1", "film=inf", "film=nan", "film=0"])
+def test_what_is_no_mixture_is_refused(text):
+    with pytest.raises(UsageError, match="--noise"):
+        mixture(text)
 
 
 def test_most_files_hold_8_bits(photo):

@@ -14,7 +14,7 @@ from ..device import is_out_of_memory
 from ..errors import EnvironmentFault
 from ..inference import engine
 from ..inference.pipeline import Pipeline
-from ..inference.tiling import Grid
+from ..inference.tiling import Grid, fitted
 from ..methods.contract import Frame, Request
 from .document_writer import DocumentWriter
 from .failures import failure
@@ -113,8 +113,8 @@ class _Batch:
     def _job(self, task: Task, read: ReadPicture) -> engine.Job:
         if read.page == 0:
             sizes = read.pages.sizes if read.pages else [read.picture.pixels.shape[:2]]
-            grids = (Grid.of(max(1, h), max(1, w), self.frame.fitted(h, w)) for h, w in sizes)
-            tiles = sum(map(len, grids))
+            least = [(max(1, h), max(1, w)) for h, w in sizes]
+            tiles = sum(len(Grid.of(h, w, fitted(self.frame, h, w))) for h, w in least)
             self.watch.begun(task, sum(height * width for height, width in sizes) / 1e6, tiles)
         if read.pages:
             if read.page == 0:

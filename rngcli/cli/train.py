@@ -50,6 +50,14 @@ Minutes = Annotated[
 ]
 Batch = Annotated[int, typer.Option(metavar="CROPS", min=1, help="Crops a batch.")]
 Crop = Annotated[int, typer.Option(metavar="PX", min=32, help="Side of a crop, a multiple of 32.")]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND=PARTS,…",
+        help="What --data is degraded by, if not by the usual mixture: awgn=6,film=4. Kinds: awgn, camera, sensor, "
+        "night, film, coarse, jpeg, bands, none.",
+    ),
+]
 Accumulate = Annotated[int, typer.Option(metavar="N", min=1, help="Batches a step: as one of N times the crops.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate; it falls to zero at the end.")]
 Optimiser = Annotated[
@@ -135,6 +143,7 @@ def reconstruct(
     pairs_share: PairsShare = 0.5,
     steps: Steps = None,
     minutes: Minutes = None,
+    noise: Noise = None,
     batch: Batch = 16,
     accumulate: Accumulate = 1,
     crop: Crop = 128,
@@ -151,12 +160,13 @@ def reconstruct(
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
     with _hosted(quiet) as host:
+        from ..data.degrade import DegradeSpec, mixture
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
         from ..training.spec import TrainSpec
 
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
-        source = TrainingData(data, crop, batch, pairs, pairs_share)
+        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise) if noise else DegradeSpec())
         Recipe(run, device, size, seed, origin, host).reconstruct(source, spec, loss)
 
 
@@ -168,6 +178,7 @@ def generate(
     pairs_share: PairsShare = 0.5,
     steps: Steps = None,
     minutes: Minutes = None,
+    noise: Noise = None,
     batch: Batch = 16,
     accumulate: Accumulate = 1,
     crop: Crop = 128,
@@ -189,12 +200,13 @@ def generate(
     if process not in ("rng", "rddm"):
         raise UsageError(f"unknown --process {process!r}", "use rng or rddm")
     with _hosted(quiet) as host:
+        from ..data.degrade import DegradeSpec, mixture
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
         from ..training.spec import TrainSpec
 
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
-        source = TrainingData(data, crop, batch, pairs, pairs_share)
+        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise) if noise else DegradeSpec())
         recipe = Recipe(run, device, size, seed, origin, host)
         if process == "rddm":
             recipe.walk(source, spec, perceptual, lpips_weights)

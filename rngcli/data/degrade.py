@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from .grain import (  # fmt: skip
     BandsSpec,
     CoarseSpec,
@@ -97,6 +98,25 @@ def only(kind: str, **changes: object) -> DegradeSpec:
         gaussian_share=float(kind == "awgn"), others=others, blur_share=SHARP, levels_share=0, grey_share=0
     )
     return replace(alone, **changes)  # type: ignore[arg-type]
+
+
+def mixture(text: str) -> DegradeSpec:
+    """Kinds of noise and their parts of a batch, such as "awgn=6,film=4"; UsageError where it is none such."""
+    parts = {}
+    for word in text.split(","):
+        kind, _, number = word.strip().partition("=")
+        try:
+            parts[kind] = float(number)
+        except ValueError:
+            parts[kind] = math.nan
+        if kind not in KINDS or not 0 <= parts[kind] < math.inf:
+            cause = f"--noise {word.strip()!r} is no part of a batch"
+            raise UsageError(cause, f"use KIND=PARTS; kinds are {', '.join(KINDS)}")
+    total = sum(parts.values())
+    if not total:
+        raise UsageError(f"--noise {text} has no parts", "give at least one kind more than 0")
+    white = parts.pop("awgn", 0.0)
+    return DegradeSpec(gaussian_share=white / total, others=parts)
 
 
 def _dealt(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> list[tuple[str, Tensor]]:

@@ -10,30 +10,30 @@ import numpy as np
 from ..methods.contract import Frame, Request
 from .engine import Job, denoise
 from .pipeline import Pipeline
-from .tiling import Grid
+from .tiling import Grid, fitted
 
 
 @dataclass(frozen=True)
 class Pace:
     """What a tile takes [s]."""
 
-    tile: float  # of the frame's largest
+    tile: float  # of the frame's own
     frame: Frame
 
     @classmethod
     def of(cls, tile: float, pixels: np.ndarray, frame: Frame) -> Pace:
         """From the seconds that each tile of a picture (H, W, 3) took."""
-        return cls(tile / _cost(frame.fitted(*pixels.shape[:2]), frame), frame)
+        return cls(tile / _cost(fitted(frame, *pixels.shape[:2]), frame), frame)
 
     def seconds(self, height: int, width: int) -> float:
         """What a picture of that size will take, once it is read."""
-        frame = self.frame.fitted(height, width)
+        frame = fitted(self.frame, height, width)
         return self.tile * _cost(frame, self.frame) * len(Grid.of(height, width, frame))
 
 
-def _cost(frame: Frame, largest: Frame) -> float:
-    """What a tile takes, as a share of what one of the largest takes: as many pixels are seen."""
-    return (frame.wide / largest.wide) ** 2
+def _cost(frame: Frame, own: Frame) -> float:
+    """What a tile takes, over what one of the frame's own takes: as many pixels are seen."""
+    return (frame.wide / own.wide) ** 2
 
 
 def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:

@@ -34,7 +34,7 @@ from .job import Rows
 from .noise import gaussian_field
 from .scheduler import TileState
 from .slots import Slots, zeros
-from .tiling import Grid
+from .tiling import Grid, fitted
 from .transfer import Fetch, sent
 from .uploaded import Uploaded, cut
 
@@ -108,12 +108,14 @@ class Pipeline:
 
     def fitting(self, height: int, width: int) -> Pipeline:
         """The same networks with slots for tiles that fit a picture of that size; kept for the next one of such."""
-        return self._in(self.frame.fitted(height, width))
+        return self._in(fitted(self.frame, height, width))
 
     def _in(self, frame: Frame) -> Pipeline:
         if frame == self.frame:
             return self
         if frame not in self._framed:
+            if self.device.type != "cpu":
+                self.release()  # the slots and step graphs of one frame more are a good part of a GPU's memory
             other = self._framed[frame] = copy(self)
             other.method = copy(self.method)
             other.method.frame = other.frame = frame

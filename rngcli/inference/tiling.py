@@ -93,6 +93,9 @@ class Axis:
         return np.rint(np.clip((2 * (at - self.discard) + 1) / max(2 * ramp, 1), 0, 1) * 2**12) / 2**12
 
 
+SPLIT = 448  # [px] the smallest tile that a picture is cut into: tiles have borders, and a budget each
+
+
 @dataclass(frozen=True)
 class Grid:
     """Tiles of size×size px over a height×width picture of at least 1×1, numbered row by row.
@@ -165,3 +168,17 @@ class Grid:
         """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.emphasis(row, self.agreement), self.x.emphasis(col, self.agreement)).astype(np.float32)
+
+
+def fitted(frame: Frame, height: int, width: int) -> Frame:
+    """The frame with that one of its sides as the tile by which the networks see the fewest pixels of such a picture.
+
+    Sides below SPLIT are for pictures that they hold whole. The picture's size alone decides, so that its result
+    depends on no other picture, and on no device.
+    """
+
+    def seen(tile: int) -> int:
+        return len(Grid.of(height, width, replace(frame, tile=tile))) * (tile + 2 * frame.context) ** 2
+
+    holding = min(SPLIT, max(height, width))
+    return replace(frame, tile=min((tile for tile in frame.sides if tile >= holding), key=seen, default=frame.tile))

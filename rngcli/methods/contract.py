@@ -7,7 +7,7 @@ A method knows its networks and its process; it knows neither slots nor batches 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ Held = dict[str, Tensor]  # what a slot keeps of a tile between calls, by name; 
 Plan = tuple[float, ...]  # the levels that a tile visits, noisiest first; an empty one: nothing is to be generated
 STATE = "state"  # the name under which `begin` and `step` are kept
 
-SMALLER = (128, 256)  # [px] tiles for thumbnails: one of 128 px costs a ninth of one of 512, context included
+SIDES = (128, 256, 384, 448, 512, 576, 640)  # [px] of the tiles among which a picture's size decides
 OF_EVERY_METHOD = frozenset({"keep_banding"})  # options of a Request that the engine sees to
 
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)
@@ -36,18 +36,13 @@ class Frame:
     overlap: int = 32  # of two tiles
     discard: int = 12  # of the overlap, at each tile's end, what is not used
     align: int = 1  # tiles begin at multiples of it, as the network's strides do, so that all see the same samples
-    smaller: tuple[int, ...] = ()  # tiles for pictures that fit into one of them, which would be lost in a `tile`
+    sides: tuple[int, ...] = ()  # of the tiles among which a picture's size decides (`tiling.fitted`); none: `tile`
     agreement: float = 1.0  # correlation of what two tiles generate where they blend; what averages out is made up for
 
     @property
     def wide(self) -> int:
         """The side of what the networks see [px]."""
         return self.tile + 2 * self.context
-
-    def fitted(self, height: int, width: int) -> Frame:
-        """The frame for a picture of that size: with the smallest tile that holds it whole, `tile` where none does."""
-        side = max(height, width)
-        return replace(self, tile=min((tile for tile in self.smaller if side <= tile < self.tile), default=self.tile))
 
     def middle(self, wide: Pixels) -> Pixels:
         """Without the context: (…, wide, wide) -> (…, tile, tile), at the scale of the input or of the output."""
@@ -106,7 +101,7 @@ class Step:
 class Method(Protocol):
     """A method for one operator, on one device. Every call takes a whole batch and mixes no tile with another."""
 
-    frame: Frame  # a copy of the method with a `fitted` one must do as well
+    frame: Frame  # a copy of the method with another of its `sides` as the tile must do as well
     understands: frozenset[str]  # the names of the options of a Request that mean something here
     end: float  # the level of a state without noise
     stochastic: bool  # whether a step adds noise

@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..models.bundle import Bundle, MethodSpec
 from ..nets.folding import folded
 from ..nets.nafnet import NAFNet
-from .contract import SMALLER, STATE, Frame, Held, Plan, Request, Step
+from .contract import SIDES, STATE, Frame, Held, Plan, Request, Step
 
 WALKER = "walker"  # of the networks in a bundle: the one that has learned RDDM
 STEPS = 4  # after the reconstruction, which is the walk's first evaluation
@@ -31,7 +31,7 @@ class RDDM:
     """The method on a device; the state is I_t, the base the reconstruction, what is generated the walk beyond it."""
 
     understands = frozenset({"max_steps", "steps", "detail", "seed"})
-    frame = Frame(smaller=SMALLER)
+    frame = Frame(sides=SIDES)
     stochastic, unit = False, 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:

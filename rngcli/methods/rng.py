@@ -22,7 +22,7 @@ from ..nets.folding import folded
 from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
-from .contract import SMALLER, STATE, Frame, Held, Plan, Request, Step
+from .contract import SIDES, STATE, Frame, Held, Plan, Request, Step
 
 Generator = UNet | FusionNet
 StepController = Controller | BandController
@@ -147,7 +147,7 @@ class RnG:
         self.controller = parts.controller and replica(parts.controller, device)
         # Where attention pools over a tile, tiles differ wherever they begin: such bundles keep the grid that they had.
         align = 1 if parts.nafnet.spec.attention else parts.nafnet.spec.multiple
-        self.frame = Frame(align=align, smaller=SMALLER, agreement=parts.process.agreement)
+        self.frame = Frame(align=align, sides=SIDES, agreement=parts.process.agreement)
         self.end, self.stochastic = self.process.end, self.process.stochastic
         self.unit = parts.process.gain * parts.process.sigma_d
 

@@ -242,7 +242,9 @@ def _facts(trainer: Trainer, batches: Batches, crops: int) -> dict[str, Any]:
     """For a bundle's header: how a stage was trained."""
     device = batches.device
     real = {"pairs": len(batches.pairs.train), "pairs_share": batches.pairs_share} if batches.pairs else {}
+    noise = {"awgn": batches.noise.gaussian_share, "others": dict(batches.noise.others)}
     return real | {
+        "noise": noise,
         "steps": trainer.step,
         "minutes": round(trainer.minutes, 1),
         "batch": crops,

@@ -15,7 +15,7 @@ from ...inference.canvas import Canvas, clamped
 from ...inference.noise import gaussian_field
 from ...inference.pipeline import BEGIN, Pipeline
 from ...inference.scheduler import TileState
-from ...inference.tiling import Grid
+from ...inference.tiling import Grid, fitted
 from ...methods.contract import STATE, Request, Step
 from ...methods.rng import NAME, RnG, rng_of
 
@@ -36,7 +36,7 @@ class PlainLoop:
     def restore(self, pixels: np.ndarray, request: Request) -> np.ndarray:
         """One picture (H, W, 3)."""
         height, width = pixels.shape[:2]
-        self.method.frame = self.frame.fitted(height, width)
+        self.method.frame = fitted(self.frame, height, width)
         grid = Grid.of(height, width, self.method.frame)
         canvas = Canvas(grid, finished=clamped)
         for i in range(len(grid)):
