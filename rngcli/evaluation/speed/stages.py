@@ -35,7 +35,7 @@ class StagedPipeline(Pipeline):
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.tiles: Counter[str] = Counter()
-        self._starting = False
+        self._starting: list[bool] = []  # one list for this pipeline and its copies in other frames
         for name, stage in (("nafnet", "reconstruct"), ("net", "reconstruct"), ("_budgets", "control")):
             self._watch(name, stage)
 
@@ -77,9 +77,9 @@ class StagedPipeline(Pipeline):
         return self._timed("upload", 0, partial(super().upload, **named), *given)
 
     def start(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None], request: Request) -> None:
-        self._starting = True
+        self._starting.append(True)
         self._timed("upload", len(tiles), super().start, tiles, pictures, request)
-        self._starting = False
+        self._starting.pop()
 
     def step(self, tiles: Sequence[TileState], seed: int) -> None:
         self._timed("step", len(tiles), super().step, tiles, seed)
