@@ -1,6 +1,7 @@
 """A bundle comes back as it was written, or says in one line why it does not."""
 
 import json
+import re
 from itertools import product
 
 import numpy as np
@@ -201,3 +202,7 @@ def test_what_is_shipped_is_what_was_published(path):
     assert list(bundle.methods) == ["rng", "rddm"]
     assert path.with_suffix(".sha256").read_text().split()[0] == checkpoint.file_hash(path)
     assert sum(p.stat().st_size for p in available().values()) < 30 * 2**20
+    card = path.with_name("README.md").read_text(encoding="utf-8").split(f"## {path.stem}")[1]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) M \|", card, re.MULTILINE)
+    sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in bundle.networks.items()}
+    assert {name: float(size) for name, size in rows} == pytest.approx(sizes, abs=0.005)
