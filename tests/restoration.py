@@ -65,7 +65,7 @@ def wiener(x: Tensor, kernel: Tensor, constant: float) -> Tensor:
     """H̄/(|H|² + constant), of a picture that goes on as its reflection."""
 
     def filter_(wide: Tensor) -> Tensor:
-        otf = Blur(kernel)._spectrum(wide)
+        otf = Blur(kernel).spectrum(wide)
         return torch.fft.irfft2(torch.fft.rfft2(wide) * otf.conj() / (otf.abs().square() + constant), wide.shape[-2:])
 
     return reflected(x, filter_, RIM)

@@ -96,13 +96,13 @@ class Decimate:
 
     def apply(self, y: Tensor) -> Tensor:
         """H·y, (N, C, scale·H, scale·W) -> (N, C, H, W), as if y were periodic."""
-        return _filtered(y, self._spectrum(y))[..., :: self.scale, :: self.scale]
+        return _filtered(y, self.spectrum(y))[..., :: self.scale, :: self.scale]
 
     def _drawn(self, y: Tensor, seen: Seen, power: Tensor) -> Tensor:
         """y + M·Hᵀ(H·M·Hᵀ + σ_n²)⁻¹[trusted·(pixels − H·y)], M the power of y's error at each frequency."""
         residual = self._trusted(seen) * (seen.pixels - self.apply(y))
         noise = _per_tile(seen.sigma, y).square() + FLOOR**2
-        otf = self._spectrum(y)
+        otf = self.spectrum(y)
         # H·M·Hᵀ is a convolution as well, by every scale-th sample of M's own, blurred both ways.
         response = torch.fft.irfft2(power * otf.abs().square(), y.shape[-2:])[..., :: self.scale, :: self.scale]
         weighed = torch.fft.rfft2(residual) / (torch.fft.rfft2(response).real + noise)
@@ -125,7 +125,7 @@ class Decimate:
         apart[..., :: self.scale, :: self.scale] = x
         return apart
 
-    def _spectrum(self, like: Tensor) -> Tensor:
+    def spectrum(self, like: Tensor) -> Tensor:
         """The kernel's transfer function on pictures of this size, computed once."""
         shape = like.shape[-2:]
         key = (*shape, like.dtype, like.device)
