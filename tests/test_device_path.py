@@ -29,7 +29,7 @@ def operators_that_every_device_has():
         yield
 
 
-SIZES = ((520, 30), (40, 600), (256, 256), (7, 9))
+SIZES = ((980, 30), (40, 990), (256, 256), (7, 9))  # of tiles that a GPU has as well
 
 
 def pictures():

@@ -14,6 +14,7 @@ from rngcli.inference.tiling import SPLIT, Grid, fitted
 from rngcli.methods.contract import SIDES, Frame, Request
 from rngcli.methods.rng import USUAL_STEPS, RnGParts, first_noise, rng_of, with_rng
 from rngcli.nets.nafnet import NAFNet
+from tests.pretend_device import pretended_device
 from tests.tiny import NAF, identity_bundle, random_bundle, scramble
 
 SIZES = ((520, 30), (40, 600), (256, 256), (7, 9))
@@ -180,6 +181,13 @@ def test_a_frame_fits_the_picture():
     for size, tile in (whole | split).items():
         assert fitted(frame, *size) == replace(frame, tile=tile)
     assert fitted(Frame(), 10, 10) == Frame(), "there is no choice"
+
+
+def test_on_a_gpu_pictures_share_their_batches():
+    with pretended_device():
+        pipeline = Pipeline(random_bundle(), "cuda", "fp32", 2)
+        tiles = [pipeline.fitting(*size).frame.tile for size in ((800, 1200), (300, 20), (3000, 4000), (250, 9))]
+    assert tiles == [512, 512, 512, 256]
 
 
 def test_no_other_side_would_show_the_networks_fewer_pixels():

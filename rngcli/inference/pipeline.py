@@ -34,7 +34,7 @@ from .job import Rows
 from .noise import gaussian_field
 from .scheduler import TileState
 from .slots import Slots, zeros
-from .tiling import Grid, fitted
+from .tiling import THUMBNAIL, Grid, fitted
 from .transfer import Fetch, sent
 from .uploaded import Uploaded, cut
 
@@ -69,10 +69,16 @@ class Pipeline:
         if precision == "auto" and self.dtype == torch.float16 and not self._finite():
             self.dtype = torch.bfloat16
             self.method = self._opened()
-        self.frame = self.method.frame
+        self.frame = self.method.frame = self._framed_for_batches(self.method.frame)
         self.blending = Blending(self.frame, self.device)
         self.on_device = placed_bytes(self.device)  # the largest picture that is placed on the device [B]
         self._size(capacity or usual_capacity(self.device))
+
+    def _framed_for_batches(self, frame: Frame) -> Frame:
+        """On a GPU, whose batches are full where pictures share them: but for thumbnails, one size of tiles for all."""
+        if self.device.type == "cpu":
+            return frame
+        return replace(frame, sides=tuple(side for side in frame.sides if side <= THUMBNAIL or side == frame.tile))
 
     def _opened(self) -> Method:
         try:
@@ -114,8 +120,6 @@ class Pipeline:
         if frame == self.frame:
             return self
         if frame not in self._framed:
-            if self.device.type != "cpu":
-                self.release()  # the slots and step graphs of one frame more are a good part of a GPU's memory
             other = self._framed[frame] = copy(self)
             other.method = copy(self.method)
             other.method.frame = other.frame = frame

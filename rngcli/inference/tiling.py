@@ -93,6 +93,7 @@ class Axis:
         return np.rint(np.clip((2 * (at - self.discard) + 1) / max(2 * ramp, 1), 0, 1) * 2**12) / 2**12
 
 
+THUMBNAIL = 256  # [px] the largest tile for what is a picture in small
 SPLIT = 448  # [px] the smallest tile that a picture is cut into: tiles have borders, and a budget each
 
 
@@ -173,8 +174,7 @@ class Grid:
 def fitted(frame: Frame, height: int, width: int) -> Frame:
     """The frame with that one of its sides as the tile by which the networks see the fewest pixels of such a picture.
 
-    Sides below SPLIT are for pictures that they hold whole. The picture's size alone decides, so that its result
-    depends on no other picture, and on no device.
+    Sides below SPLIT are for pictures that they hold whole. The picture's size decides, and no other picture.
     """
 
     def seen(tile: int) -> int:
