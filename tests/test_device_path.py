@@ -141,7 +141,7 @@ def test_a_picture_too_large_for_the_device_stays_on_the_host():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integers_are_uploaded_as_they_are_and_mean_the_same(dtype):
     full = np.iinfo(dtype).max
-    stored = np.random.default_rng(0).integers(0, full + 1, (530, 40, 3), dtype)
+    stored = np.random.default_rng(0).integers(0, full + 1, (980, 40, 3), dtype)
     whole = Job("x", stored.astype(np.float32) / np.float32(full))
     assert_same(run("cpu", [Job("x", stored)]), run("cpu", [whole]))
     with pretended_device() as device:
