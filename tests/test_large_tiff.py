@@ -19,7 +19,7 @@ from rngcli.methods.contract import Request
 from tests.test_images_metadata import XMP, exif_block
 from tests.tiny import identity_bundle, random_bundle
 
-HEIGHT, WIDTH = 1400, 530
+HEIGHT, WIDTH = 1400, 700
 FILES, GENERATED = FileOptions(), Request()
 
 

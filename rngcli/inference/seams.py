@@ -9,7 +9,7 @@ from .engine import Job, denoise
 from .pipeline import Pipeline
 from .tiling import Axis
 
-HEIGHT, WIDTH = 1100, 1500  # [px], 3 × 4 tiles
+HEIGHT, WIDTH = 1280, 1696  # [px], 3 × 4 tiles
 SIGMA = 25 / 255
 ALLOWED = 0.02  # the ratio may be off from 1 by so much …
 MARGIN = 0.005  # … and by this much less where it is chosen, since other machines round differently
