@@ -25,7 +25,7 @@ from .contract import STATE, Frame, Held, Plan, Request, Step
 SETTINGS: dict[type, tuple[HQSSpec, int]] = {
     Identity: (HQSSpec(trust=7.0, zeta=0.0, start=3 / 255, last=3 / 255), 5),
     Mask: (HQSSpec(trust=1.0, zeta=1.0, start=100 / 255, last=3 / 255), 20),
-    Blur: (HQSSpec(trust=0.42, zeta=1.0, start=100 / 255, last=4 / 255), 20),
+    Blur: (HQSSpec(trust=0.39, zeta=1.0, start=100 / 255, last=4 / 255), 20),
     Decimate: (HQSSpec(trust=0.5, zeta=1.0, start=100 / 255, last=4 / 255), 20),
 }
 PRIOR = "prior"  # of the networks in a bundle: the one that has learned noise of any strength
