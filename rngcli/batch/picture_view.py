@@ -11,8 +11,8 @@ from PIL import Image
 
 from .. import images
 from ..inference.noise_level import noise_level
-from ..inference.tiling import Grid
-from ..methods.contract import Frame
+from ..inference.tiling import Axis, Grid, fitted
+from ..methods.contract import SIDES, Frame
 from ..pages.pictures import data_uri, eight_bits, thumbnail, where_most_different
 from .inputs import Outcome
 
@@ -60,11 +60,12 @@ def view_of(outcome: Outcome, read: images.ReadOptions) -> PictureView:
     cut = [side[y : y + side_y, x : x + side_x] for side in (before, after)]
     change = float(np.sqrt(np.mean((cut[1].astype(np.float32) - cut[0]) ** 2)))
     shares = outcome.detail_map
+    grid = Grid.of(height, width, fitted(Frame(sides=SIDES), height, width))
     return PictureView(
         width, height, (noise_before, noise_after), change,
         _pair(thumbnail(before, WHOLE), thumbnail(after, WHOLE), "WEBP"), _pair(cut[0], cut[1], "JPEG"),
         _pair(thumbnail(before, SMALL), thumbnail(after, SMALL), "WEBP"), box,
-        _borders(height, len(shares)), _borders(width, len(shares[0]) if shares else 0),
+        _borders(grid.y, len(shares)), _borders(grid.x, len(shares[0]) if shares else 0),
     )  # fmt: skip
 
 
@@ -78,13 +79,12 @@ def _pair(before: np.ndarray, after: np.ndarray, form: str) -> tuple[str, str]:
     return data_uri(before, form), data_uri(after, form)  # type: ignore[arg-type]
 
 
-def _borders(length: int, count: int) -> tuple[float, ...]:
+def _borders(axis: Axis, count: int) -> tuple[float, ...]:
     """Where tiles end along a side, as shares of it: as methods usually cut, else evenly."""
     if not count:
         return ()
-    axis = Grid.of(length, length, Frame()).x
     if axis.count == count:
         ends: Sequence[float] = [axis.start(k) + axis.overlap // 2 for k in range(1, count)]
     else:
-        ends = [k * length / count for k in range(1, count)]
-    return (0.0, *(round(end / length, 5) for end in ends), 1.0)
+        ends = [k * axis.length / count for k in range(1, count)]
+    return (0.0, *(round(end / axis.length, 5) for end in ends), 1.0)
