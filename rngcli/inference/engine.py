@@ -66,8 +66,8 @@ def denoise(
     on_step(n) is told of the n tiles that each network call has worked on. Raises ModelError where the bundle lacks
     what the request needs, UsageError where the method has no such option; a picture whose result is not finite, or
     that is too large for the memory, comes back as a Result with its error. Where memory runs out, what was begun is
-    taken up again in smaller batches; EnvironmentFault where not even one tile fits. A picture's
-    size decides how large its tiles are: pictures of another size of tiles wait until those before them are done.
+    taken up again in smaller batches; EnvironmentFault where not even one tile fits. A picture's size
+    decides how large its tiles are: pictures of another size of tiles wait until those before them are done.
     """
     pipeline.require(request)
 

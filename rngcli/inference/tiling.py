@@ -177,8 +177,8 @@ def fitted(frame: Frame, height: int, width: int) -> Frame:
     Sides below SPLIT are for pictures that they hold whole. The picture's size decides, and no other picture.
     """
 
-    def seen(tile: int) -> int:
-        return len(Grid.of(height, width, replace(frame, tile=tile))) * (tile + 2 * frame.context) ** 2
+    def seen(one: Frame) -> int:
+        return len(Grid.of(height, width, one)) * one.wide**2
 
     holding = min(SPLIT, max(height, width))
-    return replace(frame, tile=min((tile for tile in frame.sides if tile >= holding), key=seen, default=frame.tile))
+    return min((replace(frame, tile=tile) for tile in frame.sides if tile >= holding), key=seen, default=frame)
