@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +11,11 @@ import typer
 from ..errors import Exit, Interrupted, UsageError
 from ..signals import interruptible
 from . import completion
+from .eval_output import row_progress, settle, tell
 from .options import DEFAULT_MODEL, MOST_STEPS, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
-from .streams import data_output, words_output
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationPlan
-    from ..evaluation.report import Report, Row
 
 PICTURES, METHODS, METRICS = "Pictures", "Methods", "Metrics"
 
@@ -119,9 +116,7 @@ def measure(
     batch_size: BatchSize = 0,
     report: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE", help=".json, .csv, .md or .html; may be given again.", rich_help_panel=REPORT
-        ),
+        typer.Option(metavar="FILE", help=".json, .csv, .md or .html; may be given again.", rich_help_panel=REPORT),
     ] = None,
     examples: Annotated[
         int,
@@ -222,7 +217,7 @@ def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None,
     journal = _journal_of(reports[0]) if reports and not submission else None
     evaluation = Evaluation(plan, journal, on_output=blocks)
     try:
-        with interruptible(), _progress(plan.total, quiet) as evaluation.on_row:
+        with interruptible(), row_progress(plan.total, quiet) as evaluation.on_row:
             report = evaluation.run("rng eval: " + ", ".join(b.name for b in plan.benchmarks))
     except KeyboardInterrupt:
         remedy = "the same command goes on from there" if journal else "with --report it could go on"
@@ -233,8 +228,8 @@ def _run(plan: EvaluationPlan, reports: Sequence[Path], submission: Path | None,
     if submission and blocks:
         blocks.write(submission, report)
     evaluation.finish()
-    _tell(report, json)
-    return _settle(report)
+    tell(report, json)
+    return settle(report)
 
 
 def _journal_of(report: Path) -> Path:
@@ -256,54 +251,3 @@ def _numbers(option: str, text: str, kind: type) -> tuple:
     if not found or not all(0 <= number <= MOST_STEPS for number in found):
         raise UsageError(f"{option} {text!r} holds no numbers 0..{MOST_STEPS}", "separate them by commas")
     return found
-
-
-# --- telling ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[Row], None]]:
-    """A bar on a terminal, else a line a row."""
-    from ..batch.report import as_line
-    from . import progress
-
-    with progress.bar(total, "measuring", "rows", quiet) as bar:
-        seen = iter(range(1, total + 1))
-
-        def line(row: Row) -> None:
-            scores = "  ".join(f"{key} {value:.4f}" for key, value in row.scores.items() if value is not None)
-            progress.write(as_line(f"{next(seen)}/{total}  {row.case}  {row.method}  {row.key}  {scores}"))
-
-        def move(row: Row) -> None:
-            bar.set_postfix_str(f"{row.case}  {row.method}", refresh=False)
-            bar.update()
-
-        yield (lambda row: None) if quiet else line if bar.disable else move
-
-
-def _tell(report: Report, json: bool) -> None:
-    from rich.console import Console
-
-    from ..evaluation.report import terminal
-    from ..evaluation.report.tables import as_json
-
-    if json:
-        data_output(as_json(report).encode())
-        return
-    # Pipes have no width: rich would fold the table into 80 columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    with console.capture() as table:
-        console.print(terminal(report))
-    words_output(table.get())
-
-
-def _settle(report: Report) -> Exit:
-    from ..batch.report import as_line
-    from . import progress
-
-    for problem in report.problems:
-        progress.write(f"failed: {as_line(problem)}")
-    if not report.rows:
-        print("rng: no picture could be measured", file=sys.stderr)
-        return Exit.NO_INPUT
-    return Exit.SOME_FAILED if report.problems else Exit.OK

@@ -160,13 +160,13 @@ def reconstruct(
 ) -> None:
     """Stage 1: NAFNet learns to remove noise. Run again with more --minutes or --steps to go on."""
     with _hosted(quiet) as host:
-        from ..data.degrade import DegradeSpec, mixture
+        from ..data.degrade import mixture
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
         from ..training.spec import TrainSpec
 
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
-        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise) if noise else DegradeSpec())
+        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise))
         Recipe(run, device, size, seed, origin, host).reconstruct(source, spec, loss)
 
 
@@ -200,13 +200,13 @@ def generate(
     if process not in ("rng", "rddm"):
         raise UsageError(f"unknown --process {process!r}", "use rng or rddm")
     with _hosted(quiet) as host:
-        from ..data.degrade import DegradeSpec, mixture
+        from ..data.degrade import mixture
         from ..data.training_data import TrainingData
         from ..training.recipe import Recipe
         from ..training.spec import TrainSpec
 
         spec = TrainSpec(steps, minutes, lr, accumulate=accumulate, optimiser=optimiser, compile=compile)
-        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise) if noise else DegradeSpec())
+        source = TrainingData(data, crop, batch, pairs, pairs_share, mixture(noise))
         recipe = Recipe(run, device, size, seed, origin, host)
         if process == "rddm":
             recipe.walk(source, spec, perceptual, lpips_weights)

@@ -100,8 +100,13 @@ def only(kind: str, **changes: object) -> DegradeSpec:
     return replace(alone, **changes)  # type: ignore[arg-type]
 
 
-def mixture(text: str) -> DegradeSpec:
-    """Kinds of noise and their parts of a batch, such as "awgn=6,film=4"; UsageError where it is none such."""
+def mixture(text: str | None) -> DegradeSpec:
+    """Kinds of noise and their parts of a batch, such as "awgn=6,film=4"; None: the usual ones.
+
+    UsageError where the text is none such.
+    """
+    if text is None:
+        return DegradeSpec()
     parts = {}
     for word in text.split(","):
         kind, _, number = word.strip().partition("=")

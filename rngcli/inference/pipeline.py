@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,13 +31,13 @@ from .blending import Blending, Finished
 from .canvas import Canvas, clamped
 from .job import Rows
 from .noise import gaussian_field
+from .number_format import stays_finite
 from .scheduler import TileState
 from .slots import Slots, zeros
 from .tiling import THUMBNAIL, Grid, fitted
 from .transfer import Fetch, sent
 from .uploaded import Uploaded, cut
 
-T = TypeVar("T")
 BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
 
 
@@ -66,7 +65,7 @@ class Pipeline:
         self.name = method or next(iter(bundle.methods), "")
         self.operator = operator or Identity()
         self.method: Method = self._opened()
-        if precision == "auto" and self.dtype == torch.float16 and not self._finite():
+        if precision == "auto" and self.dtype == torch.float16 and not stays_finite(self.method, self.device):
             self.dtype = torch.bfloat16
             self.method = self._opened()
         self.frame = self.method.frame = self._framed_for_batches(self.method.frame)
@@ -88,16 +87,6 @@ class Pipeline:
                 raise
             cause, remedy = f"the model does not fit into the memory of {self.device}", "close other programs"
             raise EnvironmentFault(cause, remedy) from error
-
-    @torch.inference_mode()
-    def _finite(self) -> bool:
-        """Whether a tile of every brightness and much noise stays within the number format's range."""
-        wide = self.method.frame.wide
-        ramp = torch.linspace(0, 1, wide).expand(1, 3, wide, wide)
-        pixels = (ramp + 0.3 * gaussian_field(0, 0, torch.zeros(1, 2, dtype=torch.int64), wide)).to(self.device)
-        seen = Seen(pixels, torch.ones_like(pixels[:, :1]), torch.full((1,), 0.3, device=self.device))
-        held, _ = self.method.start(seen, Request(detail=0) if "detail" in self.method.understands else Request())
-        return all(bool(value.isfinite().all()) for value in held.values())
 
     def _size(self, capacity: int) -> None:
         self.capacity = capacity
@@ -209,14 +198,15 @@ class Pipeline:
         wide = self.frame.wide
         pixels, valid = (zeros((self.capacity, channels, wide, wide), self.device) for channels in (3, 1))
         cut(tiles, pictures, self.frame.context, (pixels, valid))
-        return Seen(pixels, valid, self._levels([picture.sigma if picture else math.nan for picture in pictures]))
+        sigmas = [picture.sigma if picture else math.nan for picture in pictures]
+        return Seen(pixels, valid, self._sent(sigmas, np.float32))
 
     def _begin(self, tiles: Sequence[TileState], seed: int) -> None:
         if tiles:
             read, write = self.slots.of(tiles)
-            origins = self._integers([tile.origin for tile in tiles])
+            origins = self._sent([tile.origin for tile in tiles], np.int64)
             noise = self._noise(origins, BEGIN, seed)
-            levels = self._levels([tile.plan[0] for tile in tiles])
+            levels = self._sent([tile.plan[0] for tile in tiles], np.float32)
             self.slots.write({STATE: self.method.begin(self.slots.read(read), levels, noise)}, write)
 
     # --- decode ------------------------------------------------------------------------------------------------
@@ -224,9 +214,9 @@ class Pipeline:
     @torch.inference_mode()
     def step(self, tiles: Sequence[TileState], seed: int) -> None:
         """One evaluation of the network for at most `capacity` tiles, each at its own level."""
-        numbers = self._integers([(tile.slot, *tile.origin, tile.done) for tile in tiles])
-        now = self._levels([tile.plan[tile.done] for tile in tiles])
-        after = self._levels([(*tile.plan, self.method.end)[tile.done + 1] for tile in tiles])
+        numbers = self._sent([(tile.slot, *tile.origin, tile.done) for tile in tiles], np.int64)
+        now = self._sent([tile.plan[tile.done] for tile in tiles], np.float32)
+        after = self._sent([(*tile.plan, self.method.end)[tile.done + 1] for tile in tiles], np.float32)
         _, write = self.slots.of(tiles)
         assert self._stepped
         with exact_float32(self.device):
@@ -252,9 +242,9 @@ class Pipeline:
         """
         with exact_float32(self.device):
             base, generated = map(self.frame.middle, self.method.finish(self.slots.read(self.slots.of(tiles)[0])))
-        planned = self._integers([[bool(tile.plan)] for tile in tiles])[:, :, None, None].bool()
+        planned = self._sent([[bool(tile.plan)] for tile in tiles], np.int64)[:, :, None, None].bool()
         grids = [picture.grid for picture in pictures]
-        kinds = self._integers([_kinds(grid, tile.index) for grid, tile in zip(grids, tiles, strict=True)])
+        kinds = self._sent([_kinds(grid, tile.index) for grid, tile in zip(grids, tiles, strict=True)], np.int64)
         texture = self.blending.emphasis(kinds) * (detail * self.method.unit) * generated
         shown = (base + texture.where(planned, 0.0)).permute(0, 2, 3, 1)
         shares, colours = self.blending.weighted(shown, kinds)
@@ -291,16 +281,9 @@ class Pipeline:
             seed, step, (origins - self.frame.context) * self.frame.scale, side, channels, self.device
         )
 
-    def _integers(self, values: Sequence[Sequence[int]]) -> Tensor:
-        """(capacity, …) int64 on the device, padded by the first."""
-        return sent(np.array(self._padded(values), np.int64), self.device)
-
-    def _levels(self, values: Sequence[float]) -> Tensor:
-        """(capacity,) float32 on the device, padded by the first."""
-        return sent(np.array(self._padded(values), np.float32), self.device)
-
-    def _padded(self, values: Sequence[T]) -> list[T]:
-        return [*values, *[values[0]] * (self.capacity - len(values))]
+    def _sent(self, values: Sequence[object], kind: type[np.generic]) -> Tensor:
+        """(capacity, …) on the device, padded by the first."""
+        return sent(np.array([*values, *[values[0]] * (self.capacity - len(values))], kind), self.device)
 
 
 def _kinds(grid: Grid, index: int) -> tuple[int, int]:
