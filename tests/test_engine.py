@@ -8,7 +8,9 @@ import torch
 
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.errors import ModelError
+from rngcli.inference import pipeline
 from rngcli.inference.engine import Job, denoise
+from rngcli.inference.noise import gaussian_field
 from rngcli.inference.pipeline import Pipeline
 from rngcli.inference.tiling import SPLIT, Grid, fitted
 from rngcli.methods.contract import SIDES, Frame, Request
@@ -158,6 +160,16 @@ def test_a_walk_from_the_picture_s_own_noise_needs_no_other():
     one, other = (run([job], bundle=own_bundle(), budget=10, seed=seed)["0"].pixels for seed in (0, 1))
     assert np.array_equal(one, other)
     assert np.abs(one - base).max() > 1e-3
+
+
+@pytest.mark.parametrize(("begins", "drawn"), [("own", False), ("fresh", True)])
+def test_noise_is_drawn_where_a_walk_begins_with_it_and_nowhere_else(monkeypatch, begins, drawn):
+    drawings = []
+    monkeypatch.setattr(pipeline, "gaussian_field", lambda *args: drawings.append(args) or gaussian_field(*args))
+    bundle = random_bundle()
+    bundle = with_rng(bundle, process=replace(rng_of(bundle).process, begins=begins))
+    run(pictures()[:1], bundle=bundle, budget=10)
+    assert bool(drawings) == drawn
 
 
 def test_own_noise_has_unit_variance_and_a_clean_picture_has_none():

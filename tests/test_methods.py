@@ -41,7 +41,8 @@ class SlowBlur:
     frame = Frame(tile=48, context=4, scale=2, overlap=12, discard=3)
     holds = {"large": (3, 112, 112), "goal": (3, 112, 112), "grey": (1, 56, 56), STATE: (3, 112, 112)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
-    end, stochastic, unit = 0.0, True, 1.0
+    end, unit = 0.0, 1.0
+    begins_noisy = stochastic = True
 
     def __init__(self, amount, operator):
         assert isinstance(operator, Identity)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.controller import Controller, ControllerSpec
@@ -11,6 +12,7 @@ from rngcli.nets.folding import folded, plain_convolutions
 from rngcli.nets.fusion import FusionNet, FusionSpec
 from rngcli.nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from rngcli.nets.unet import UNet, UNetSpec
+from rngcli.nets.windows import window_mean
 from tests.tiny import GEN, NAF, scramble
 
 
@@ -60,6 +62,19 @@ def test_nafnet_sidd_width32_has_the_published_keys_and_shapes():
 def test_nafnet_takes_any_size(size):
     x = torch.rand(2, 3, *size)
     assert scramble(NAFNet(NAF))(x).shape == x.shape
+
+
+@pytest.mark.parametrize("radius", [1, 2, 8, 16])
+def test_the_mean_of_a_window_is_pooling_s(radius):
+    x = torch.rand(2, 3, 37, 21, dtype=torch.float64)
+    pooled = F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+    torch.testing.assert_close(window_mean(x, radius), pooled, rtol=0, atol=1e-14)
+
+
+def test_the_mean_of_a_window_is_the_same_to_the_bit_in_a_part_of_the_picture():
+    x = torch.rand(1, 3, 60, 50)
+    part = window_mean(x[..., 7:55, 3:41], 8)
+    assert torch.equal(part[..., 8:-8, 8:-8], window_mean(x, 8)[..., 15:47, 11:33])
 
 
 def test_the_generator_conditions_on_what_its_spec_says():

@@ -37,7 +37,8 @@ class Halving:
     frame = Frame(tile=32, context=4, overlap=8, discard=2)
     holds = {"x": (3, 40, 40), STATE: (3, 40, 40)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
-    end, stochastic, unit = 0.0, True, 1.0
+    end, unit = 0.0, 1.0
+    begins_noisy = stochastic = True
 
     def require(self, request):
         pass

@@ -205,9 +205,10 @@ class Pipeline:
         if tiles:
             read, write = self.slots.of(tiles)
             origins = self._sent([tile.origin for tile in tiles], np.int64)
-            noise = self._noise(origins, BEGIN, seed)
             levels = self._sent([tile.plan[0] for tile in tiles], np.float32)
-            self.slots.write({STATE: self.method.begin(self.slots.read(read), levels, noise)}, write)
+            held = self.slots.read(read)
+            noise = self._noise(origins, BEGIN, seed) if self.method.begins_noisy else torch.zeros_like(held[STATE])
+            self.slots.write({STATE: self.method.begin(held, levels, noise)}, write)
 
     # --- decode ------------------------------------------------------------------------------------------------
 

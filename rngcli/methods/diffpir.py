@@ -39,7 +39,7 @@ class DiffPIR:
     """
 
     understands = frozenset({"max_steps", "steps", "seed", "sigma"})
-    unit = 1.0
+    begins_noisy, unit = True, 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, operator: Operator) -> None:
         self.net = replica(folded(net), device, dtype)

@@ -32,7 +32,8 @@ class RDDM:
 
     understands = frozenset({"max_steps", "steps", "detail", "seed"})
     frame = Frame(sides=SIDES)
-    stochastic, unit = False, 1.0
+    begins_noisy = stochastic = False
+    unit = 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:
         """`walker`: what has learned to walk on from what `net` makes of the noisy picture; by default `net`, too."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..device import replica
 from ..diffusion.operators import Identity, Operator, Seen
@@ -22,6 +21,7 @@ from ..nets.folding import folded
 from ..nets.fusion import FusionNet, local_variance
 from ..nets.nafnet import NAFNet
 from ..nets.unet import UNet
+from ..nets.windows import window_mean
 from .contract import SIDES, STATE, Frame, Held, Plan, Request, Step
 
 Generator = UNet | FusionNet
@@ -119,11 +119,6 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
     return removed / (local_variance(removed) + (LEAST_OWN * process.sigma_d) ** 2).sqrt()
 
 
-def local_mean(x: Tensor, radius: int) -> Tensor:
-    """The mean of each channel in a square of 2 radius + 1 px around each pixel, (N, C, H, W) -> the same shape."""
-    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
-
-
 def weights_hash(bundle: Bundle) -> str:
     """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
     parts = rng_of(bundle)
@@ -149,6 +144,7 @@ class RnG:
         align = 1 if parts.nafnet.spec.attention else parts.nafnet.spec.multiple
         self.frame = Frame(align=align, sides=SIDES, agreement=parts.process.agreement)
         self.end, self.stochastic = self.process.end, self.process.stochastic
+        self.begins_noisy = parts.process.begins == "fresh"
         self.unit = parts.process.gain * parts.process.sigma_d
 
     @property
@@ -186,7 +182,7 @@ class RnG:
         """
         if noise_scale == 1:
             return self.nafnet(noisy)
-        mean = local_mean(noisy, CONTRAST_RADIUS)
+        mean = window_mean(noisy, CONTRAST_RADIUS)
         return mean + (self.nafnet(mean + noise_scale * (noisy - mean)) - mean) / noise_scale
 
     def _budgets(self, noisy: Tensor, r: Tensor, request: Request) -> list[Budget]:

@@ -53,8 +53,9 @@ class BandController(nn.Module):
 
         noisy, reconstruction: (N, 3, H, W) in [0, 1], H and W at least CELL.
         """
-        r = reconstruction.float().clamp(0, 1)
-        parts = [part for picture in (noisy.float() - r, r) for part in _light_and_colour(picture)]
+        # Channel by channel in memory, whatever lies there: all that follows goes along rows.
+        r = reconstruction.float().contiguous().clamp(0, 1)
+        parts = [part for picture in (noisy.float().contiguous() - r, r) for part in _light_and_colour(picture)]
         energies = [e for part in parts for e in _energies(part, self.spec.octaves)]
         return 0.5 * torch.log(torch.cat(energies, dim=1) + FLOOR)
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .nafnet import NAFNet, NAFNetSpec, without_attention
+from .windows import window_mean
 
 WINDOW = 17  # [px], in which the noise of x is measured
 
@@ -30,9 +30,7 @@ class FusionSpec(NAFNetSpec):
 
 def local_variance(noise: Tensor) -> Tensor:
     """Mean square in a window around each pixel, per channel; (N, 3, H, W) -> the same shape."""
-    side, half = WINDOW, WINDOW // 2
-    rows = F.avg_pool2d(noise.square(), (side, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, side), 1, (0, half), count_include_pad=False)
+    return window_mean(noise.square(), WINDOW // 2)
 
 
 class FusionNet(nn.Module):
