@@ -61,6 +61,10 @@ class PictureError(RngError):
     code = Exit.SOME_FAILED
 
 
+class Diverged(RngError):
+    """A training step gave no finite numbers."""
+
+
 class Interrupted(RngError):
     """The user pressed Ctrl-C, or the system asked the process to end."""
 

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from rngcli.data import awgn, clean_folder, named, paired, with_noise, write_submission
+from rngcli.data.folders import keyed
 from rngcli.errors import NoInputError, PictureError, UsageError
 
 SHARED = Path(os.environ.get("RNG_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data/test"
@@ -200,3 +201,9 @@ def test_clean_folder_takes_pictures_only(tmp_path: Path) -> None:
         clean_folder(tmp_path / "empty")
     with pytest.raises(NoInputError, match="is no folder"):
         clean_folder(tmp_path / "absent")
+
+
+def test_no_two_pictures_have_one_key(tmp_path):
+    names = ["a.png", "a.jpg", "a.png.tif", "b.png"]
+    keys = keyed(tmp_path, [tmp_path / name for name in names])
+    assert keys == {key: tmp_path / name for key, name in zip([*names[:3], "b"], names, strict=True)}

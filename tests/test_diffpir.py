@@ -205,7 +205,8 @@ def test_a_frame_exceeds_what_its_operator_reaches(operator):
     frame = frame_of(operator)
     assert frame.context >= operator.margin + (2 * TAPER if operator.margin else 0)
     assert frame.scale * frame.wide % 16 == 0, "the network would pad"
-    assert 240 <= frame.scale * frame.tile <= 256
+    assert frame.scale * (frame.tile - frame.overlap) % 16 == 0, "tiles would lie otherwise to the network's strides"
+    assert 220 <= frame.scale * frame.tile <= 256
     assert 0 < 2 * frame.discard < frame.overlap
 
 

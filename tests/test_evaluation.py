@@ -263,6 +263,9 @@ def test_the_networks_run_as_methods(folder: Path) -> None:
     absent = methods(["budget:1"], Sweep(), lambda: Pipeline(bundle, "cpu", "fp32"))
     with pytest.raises(UsageError, match="no budget 1"):
         evaluate_quickly(with_noise(folder, [25]), *absent)
+    smooth = methods(["budget:7"], Sweep((0.0,)), lambda: Pipeline(bundle, "cpu", "fp32", capacity=1))
+    rows = evaluate_quickly([with_noise(folder, [25])[0].limited(1)], *smooth).rows
+    assert [row.evaluations for row in rows] == [0], "without detail no budget is asked for"
     assert report.rows[0].scores["psnr"] != report.rows[2].scores["psnr"]
     generated = next(picture for picture in report.pictures if picture.method == "fixed:2")
     assert (generated.columns, generated.rows, generated.starts) == ([0, 56], [0, 40], [[1.0]])

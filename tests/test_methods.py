@@ -20,6 +20,7 @@ from rngcli.diffusion.process import Process
 from rngcli.diffusion.residual import ProcessSpec, ResidualDiffusion
 from rngcli.errors import ModelError, UsageError
 from rngcli.inference.engine import Job, denoise
+from rngcli.inference.number_format import stays_finite
 from rngcli.inference.pipeline import Pipeline
 from rngcli.methods import open_method
 from rngcli.methods.contract import SIDES, STATE, Frame, Request
@@ -305,3 +306,14 @@ def test_a_bundle_of_both_comes_back(toy, tmp_path):
     after = load(tmp_path / "two.safetensors")
     assert after.methods == toy.methods
     assert isinstance(open_method(after), SlowBlur)
+
+
+@pytest.mark.parametrize(
+    ("method", "network"), [("rng", "generator"), ("rng", "nafnet"), ("rddm", "walker"), ("diffpir", "net")]
+)
+def test_a_number_format_is_tried_on_every_network_of_a_method(method, network):
+    opened = open_method(random_bundle(), method, torch.device("cpu"), torch.float32, Identity())
+    assert stays_finite(opened, torch.device("cpu"))
+    for parameter in getattr(opened, network).parameters():
+        torch.nn.init.constant_(parameter, float("inf"))
+    assert not stays_finite(opened, torch.device("cpu"))

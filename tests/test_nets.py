@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rngcli.errors import ModelError
 from rngcli.nets.bands import BandController, BandSpec
 from rngcli.nets.controller import Controller, ControllerSpec
 from rngcli.nets.folding import folded, plain_convolutions
@@ -222,3 +223,8 @@ def test_a_generator_is_folded_too():
     torch.testing.assert_close(folded(net)(d_t, condition, gamma), net(d_t, condition, gamma), atol=1e-4, rtol=1e-5)
     unet = scramble(UNet(GEN))
     assert [type(m) for m in folded(unet).modules()] == [type(m) for m in unet.modules()], "its norms know the level"
+
+
+def test_an_embedding_has_a_sine_for_each_cosine():
+    with pytest.raises(ModelError, match="even embedding"):
+        UNetSpec(embedding=5)

@@ -1,5 +1,7 @@
 """The noise level of a picture is found from the picture alone, whatever else is in it."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,10 @@ def test_holes_are_passed_over():
 @pytest.mark.parametrize("size", [(1, 1), (2, 50), (3, 3), (15, 17), (16, 16), (5, 900)])
 def test_any_size_has_a_level(size):
     assert 0 <= noise_level(np.random.default_rng(0).random((*size, 3), np.float32)) < 1
+
+
+def test_a_strip_of_three_pixels_warns_of_nothing():
+    strip = np.float32(0.5 + noise((3, 320, 3), 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 255 * noise_level(strip) == pytest.approx(5, rel=0.25)

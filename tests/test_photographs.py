@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 import torch
 
 from rngcli import images
 from rngcli.data.image_cache import Pool
 from rngcli.data.photographs import photographs_of
 from rngcli.errors import NoInputError
+from tests.dng_files import NEUTRAL, counts, light, mosaic
 from tests.tiny import clouds
 
 CPU = torch.device("cpu")
@@ -69,6 +71,18 @@ def test_pictures_are_read_as_everywhere_else(tmp_path):
     pool = Pool([tmp_path / "turned.png"], 48)
     assert pool.sizes.tolist() == [[64, 48]]
     assert np.array_equal(pool.pixels.numpy(), colours.reshape(-1, 3)), "8-bit sRGB as it is"
+
+
+def test_a_raw_file_is_as_large_as_it_is_developed_and_not_as_its_thumbnail(tmp_path):
+    sensor, thumbnail = counts(mosaic(light(96, 128) * NEUTRAL)), np.zeros((24, 32, 3), np.uint8)
+    version = (50706, "B", 4, bytes((1, 4, 0, 0)), True)
+    pattern = [(33421, "H", 2, (2, 2), True), (33422, "B", 4, bytes((0, 1, 1, 2)), True)]
+    file = tmp_path / "a.dng"
+    with tifffile.TiffWriter(file) as tiff:
+        tiff.write(thumbnail, photometric="rgb", subfiletype=1, subifds=1, metadata=None, extratags=[version])
+        tiff.write(sensor, photometric="cfa", metadata=None, extratags=pattern)
+    assert images.sniff(file.read_bytes()) == "raw"
+    assert Pool([file], 64).sizes.tolist() == [[96, 128]]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.avif"])

@@ -136,6 +136,19 @@ def test_a_loss_that_is_no_number_stops_with_step_and_cause(batches, tmp_path):
         list(Trainer(task, TrainSpec(steps=3), tmp_path).run())
 
 
+def test_a_run_that_diverged_goes_on_from_its_last_checkpoint(batches, tmp_path):
+    trainer = Trainer(Reconstruct(NAF, batches), TrainSpec(steps=3), tmp_path)
+    trainer.train_step()
+    trainer.save()
+    torch.nn.init.constant_(trainer.stage.net.ending.bias, float("inf"))
+    with pytest.raises(RngError, match="at step 1"):
+        list(trainer.run())
+    again, _ = trained(lambda: Reconstruct(NAF, batches), tmp_path, 3)
+    assert again.step == 3
+    assert all(value.isfinite().all() for value in again.stage.net.parameters())
+
+
+
 class NoNumbers(torch.autograd.Function):
     """The identity, whose gradient is NaN: what a compiler at fault makes of it."""
 

@@ -77,11 +77,11 @@ Loss = Annotated[
     ),
 ]
 Network = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--generator",
         metavar="fusion|unet",
-        help="A copy of the reconstruction, or a U-Net from nothing.",
+        help="A copy of the reconstruction, or a U-Net from nothing; by default what --from has, else fusion.",
         autocompletion=completion.words("fusion", "unet"),
     ),
 ]
@@ -185,7 +185,7 @@ def generate(
     lr: Rate = 1e-3,
     optimiser: Optimiser = "muon",
     process: Process = "rng",
-    generator: Network = "fusion",
+    generator: Network = None,
     perceptual: Weight = 0.0,
     lpips_weights: Lpips = None,
     origin: Origin = None,

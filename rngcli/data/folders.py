@@ -160,9 +160,9 @@ def _words(path: Path) -> list[str]:
 
 
 def keyed(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
-    """Files by their path below `folder` without the suffix, with it where two would be alike."""
-    whole = [path.relative_to(folder) for path in files]
-    bare = [path.with_suffix("").as_posix() for path in whole]
-    count = Counter(bare)
-    keys = [path.as_posix() if count[b] > 1 else b for path, b in zip(whole, bare, strict=True)]
+    """Files by their path below `folder` without the suffix, with it where it would be another file's name as well."""
+    relative = [path.relative_to(folder) for path in files]
+    whole, bare = ([path.as_posix() for path in paths] for paths in (relative, [p.with_suffix("") for p in relative]))
+    count = Counter([*whole, *bare])
+    keys = [name if count[key] > 1 else key for name, key in zip(whole, bare, strict=True)]
     return dict(zip(keys, files, strict=True))

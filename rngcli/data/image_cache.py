@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
 from ..errors import NoInputError, PictureError
-from ..images import in_srgb, read
+from ..images import in_srgb, read, size_of, sniff
 
-# Formats whose pixels Pillow and `images.read` give alike in size: not those that turn them while they decode.
-AS_STORED = {"AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
+# Formats whose header has the size of what is decoded: others turn their pixels, or cut a sensor's margins off.
+AS_STORED = {"avif", "jpeg", "png", "tiff", "webp"}
 HELD_OUT = 32  # one file in so many is for validation only, chosen by its name
 
 Source = Path | tuple[Path, Path]  # a picture, or a pair: noisy, clean
@@ -132,13 +131,12 @@ def _size(source: Source) -> tuple[int, int]:
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
-    """By the header, which Pillow reads in a moment; what it does not know is decoded."""
+    """By the header where that is sure to tell; else the picture is decoded."""
     try:
-        with PIL.Image.open(path) as picture:
-            if picture.format in AS_STORED:
-                return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-        pass
+        if sniff(path.read_bytes()) in AS_STORED:
+            return size_of(path)
+    except PictureError:
+        pass  # decoding says what it is
     height, width, _ = _bytes_of(path).shape
     return height, width
 

@@ -25,7 +25,7 @@ def noise_level(pixels: np.ndarray, valid: np.ndarray | None = None) -> float:
         return 0.0
     clipped = ((blocks <= 0) | (blocks >= 1)).mean(axis=(1, 2, 3)) > CLIPPED
     whole = known.all(axis=(1, 2)) & ~clipped
-    if whole.sum() * FLATTEST >= 1:
+    if whole.sum() * FLATTEST >= 1 and min(blocks.shape[1:3]) >= 4:  # _structure looks at sixteenths
         structure = np.where(whole, _structure(blocks), np.inf)
         chosen = np.argsort(structure, kind="stable")[: max(int(whole.sum() * FLATTEST), 8)]
         blocks, known = blocks[chosen], known[chosen]

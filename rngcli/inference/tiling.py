@@ -155,11 +155,6 @@ class Grid:
         row, col = divmod(i, self.cols)
         return picture[self.y.indices(row, margin)[:, None], self.x.indices(col, margin)]
 
-    def inside(self, i: int, margin: int = 0) -> np.ndarray:
-        """Which pixels of `crop` lie in the picture, (size + 2·margin, size + 2·margin) bool."""
-        row, col = divmod(i, self.cols)
-        return np.outer(self.y.inside(row, margin), self.x.inside(col, margin))
-
     def window(self, i: int) -> np.ndarray:
         """The weights of tile i, (size, size) float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
         row, col = divmod(i, self.cols)

@@ -29,7 +29,9 @@ SETTINGS: dict[type, tuple[HQSSpec, int]] = {
     Decimate: (HQSSpec(trust=0.5, zeta=1.0, start=100 / 255, last=4 / 255), 20),
 }
 PRIOR = "prior"  # of the networks in a bundle: the one that has learned noise of any strength
-_TILES = {1: 256, 2: 128, 3: 80, 4: 64}  # [px of the input] by scale: a tile of the output has about 256 px
+# Tiles [px of the input] by scale: about 256 px of the output, and from one to the next a multiple of 16 of it, so that
+# the network's strides lie alike in all.
+_TILES = {1: 256, 2: 128, 3: 74, 4: 64}
 
 
 class DiffPIR:

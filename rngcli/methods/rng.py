@@ -172,9 +172,13 @@ class RnG:
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
         r = self._reconstruct(seen.pixels, request.noise_scale)
         budgets = self._budgets(self.frame.middle(seen.pixels), self.frame.middle(r), request)
-        most = request.most(USUAL_STEPS if request.budget is None else self.budgets[request.budget].evaluations)
-        plans = [budget.plan(self.process.spec.last, most) for budget in budgets]
+        plans = [budget.plan(self.process.spec.last, self._most(request)) for budget in budgets]
         return {"x": seen.pixels, "r": r}, plans
+
+    def _most(self, request: Request) -> int:
+        """Evaluations of the generator: all of a budget's where it was asked for by its number."""
+        asked = request.generates and request.budget is not None
+        return request.most(self.budgets[request.budget or 0].evaluations if asked else USUAL_STEPS)
 
     def _reconstruct(self, noisy: Tensor, noise_scale: float) -> Tensor:
         """r(x), taking the noise for `noise_scale` times as strong as it looks: contrast around each place's mean is

@@ -34,9 +34,9 @@ class UNetSpec:
 
     def __post_init__(self) -> None:
         check_shape(self.width, self.encoder, self.middle, self.decoder)
-        if self.patch not in (1, 2, 4, 8) or not 4 <= self.embedding <= 4096:
+        if self.patch not in (1, 2, 4, 8) or not 4 <= self.embedding <= 4096 or self.embedding % 2:
             cause = f"impossible generator of patch {self.patch} and embedding {self.embedding}"
-            raise ModelError(cause, "use a patch of 1, 2, 4 or 8, and an embedding of 4 to 4096")
+            raise ModelError(cause, "use a patch of 1, 2, 4 or 8, and an even embedding of 4 to 4096")
         if self.condition not in _CONDITIONS:
             raise ModelError(f"unknown condition {self.condition!r}", f"use {', '.join(_CONDITIONS)}")
 

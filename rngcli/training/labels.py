@@ -36,7 +36,10 @@ class Labels:
     def __init__(self, file: Path, bundle: Bundle) -> None:
         parts = rng_of(bundle)
         self.file, self.budgets = file, parts.budgets
-        self.made_by = f"{weights_hash(bundle)} {parts.process} {parts.budgets} {USUAL_STEPS}"
+        # The search's gain: the one in the process may be the controller's own, chosen after it had learned from these.
+        self.gain = bundle.provenance.get("schedule", {}).get("gain", parts.process.gain)
+        process = replace(parts.process, gain=self.gain, agreement=1.0)  # no label sees two tiles
+        self.made_by = f"{weights_hash(bundle)} {process} {parts.budgets} {USUAL_STEPS}"
         self.lpips = self.psnr = torch.zeros(0, CLASSES)
         if file.exists() and (table := torch.load(file, weights_only=True)).get("made_by") == self.made_by:
             self.lpips, self.psnr = table["lpips"], table["psnr"]
@@ -74,7 +77,7 @@ class Labels:
         for budget in self.budgets:
             plan = budget.plan(spec.last, USUAL_STEPS)
             d = sampler.generate(noisy, r, plan, first) if plan else torch.zeros_like(r)
-            y = (r + spec.gain * d).clamp(0, 1)
+            y = (r + self.gain * d).clamp(0, 1)
             distances.append(lpips.distance(lpips.features(y), truth))
             fidelities.append(psnr(y, clean, 1.0))
         return torch.stack(distances, dim=1).float(), torch.stack(fidelities, dim=1).float()

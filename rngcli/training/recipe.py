@@ -87,16 +87,22 @@ class Recipe:
         self._train("reconstruct", stage, spec, batches, into_bundle, {"loss": loss})
 
     def generate(
-        self, data: TrainingData, spec: TrainSpec, network: str, perceptual: float = 0.0, lpips: Path | None = None
+        self,
+        data: TrainingData,
+        spec: TrainSpec,
+        network: str | None = None,
+        perceptual: float = 0.0,
+        lpips: Path | None = None,
     ) -> None:
-        """Stage 2: a "fusion" or a "unet", on the residuals of the run's own reconstruction.
+        """Stage 2: a "fusion" or a "unet", on the residuals of the run's own reconstruction; by default as the origin.
 
         `perceptual`: the weight of LPIPS, whose files lie in the folder `lpips`.
         """
         origin = self._origin
+        trained = rng_of(origin).generator if origin else None
+        network = network or (kind_of(trained) if trained else "fusion")
         if network not in ("fusion", "unet"):
             raise UsageError(f"unknown generator {network!r}", "use fusion or unet")
-        trained = rng_of(origin).generator if origin else None
         if trained and network != kind_of(trained):
             raise UsageError(f"the generator of --from {self.origin} is no {network}", "leave out one of the two")
         loss = Perceptual(self._lpips(lpips), perceptual) if perceptual else None

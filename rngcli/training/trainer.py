@@ -16,7 +16,7 @@ from torch import nn
 
 from ..atomic import remove_parts, whole
 from ..device import bfloat16_pays
-from ..errors import EnvironmentFault, ModelError, RngError
+from ..errors import Diverged, EnvironmentFault, ModelError
 from ..signals import Interruption
 from .compile_fallback import Forward
 from .distributed import Ranks
@@ -132,8 +132,7 @@ class Trainer:
             loss, norm = self._gradient()
         for name, value in (("loss", loss), ("gradient", norm)):
             if not math.isfinite(value):
-                cause = f"the {name} became {value} at step {self.step}"
-                raise RngError(cause, "lower --lr and resume from the last state")
+                raise Diverged(f"the {name} became {value} at step {self.step}", "lower --lr, and run it again")
         self._whole = False
         for optimiser in self.optimisers:
             optimiser.step()
@@ -170,7 +169,9 @@ class Trainer:
     # --- the run -----------------------------------------------------------------------------------------------
 
     def run(self, watch: Callable[[float], None] | None = None) -> Generator[Progress, None, None]:
-        """Train to the end of the spec; rank 0 yields at each checkpoint, and once at the end. Saved also at a failure.
+        """Train to the end of the spec; rank 0 yields at each checkpoint, and once at the end.
+
+        Saved also at a failure, but for one of the numbers: then the last checkpoint is what the run goes on from.
 
         `watch` is told each step's loss. A signal that `interruption` has held back ends it with KeyboardInterrupt, on
         every rank.
@@ -192,6 +193,8 @@ class Trainer:
                     losses = []
             if self.ranks.first:
                 yield self._checkpoint(losses)
+        except Diverged:  # the weights of now would meet the same number again: those of the last checkpoint stay
+            raise
         except BaseException:  # Ctrl-C, and whoever no longer listens, too
             if self._whole:
                 self.save()
