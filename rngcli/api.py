@@ -16,9 +16,9 @@ from .batch.batch import Batch
 from .batch.batch_options import BatchOptions
 from .batch.file_options import FileOptions
 from .batch.in_memory import denoised
-from .batch.inputs import Naming, Outcome, plan
+from .batch.inputs import Naming, Outcome, is_dng, plan
 from .errors import UsageError
-from .images import Format, Image, WriteOptions, array_of, format_named, image_of, read, samples_like
+from .images import Format, Image, ReadOptions, WriteOptions, array_of, format_named, image_of, read, samples_like
 from .inference.pipeline import Pipeline
 from .inference.strength import Strength
 from .methods.contract import Request
@@ -79,7 +79,8 @@ def denoise(
     noise_scale: how many times as strong as it looks the noise is taken for, 0.25..4: more for film's grain.
     keep_banding: leave what whole rows and columns have in common, which is taken for the sensor's, and removed.
     max_steps: the most evaluations of the generator a tile, None: what suits the method, for rng 2; more take longer
-    and look better. steps: exactly so many, None: the controller decides.
+    and look better. steps: exactly so many, if max_steps allows; None: the controller
+    decides.
     seed: of the generated detail. sigma: the noise's standard deviation, 0..255, for the methods that need it; None:
     estimated. model: a shipped model's name, or a bundle's path. device: auto, cpu, cuda, cuda:1 … or mps. precision:
     auto, fp32, bf16 or fp16. method: one of the model's, None for its first.
@@ -174,8 +175,10 @@ def denoise_folder(
     if quality is not None:
         _check("quality", quality, 1, 100)
     sources = [source] if isinstance(source, (str, os.PathLike)) else source
-    inputs = plan([Path(path) for path in sources], Path(out), Naming(suffix, cast("Format | None", meant)))
-    files = FileOptions(write=WriteOptions(quality, strip_metadata), strength=strength)
+    naming = Naming(suffix, cast("Format | None", meant))
+    inputs = plan([Path(path) for path in sources], Path(out), naming)
+    reading = ReadOptions(raw_linear=is_dng(Path(out), naming))
+    files = FileOptions(reading, WriteOptions(quality, strip_metadata), strength=strength)
     batch = Batch(inputs, BatchOptions(
         request, os.fspath(model), device, precision, format=cast("Format | None", meant), files=files,
         overwrite=overwrite, method=method,

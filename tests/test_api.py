@@ -17,6 +17,7 @@ from rngcli import api, images
 from rngcli.cli import main
 from rngcli.inference.pipeline import Pipeline
 from rngcli.models import bundle as checkpoint
+from tests.dng_files import bayer_dng, light
 from tests.tiny import random_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,6 +248,17 @@ def test_a_folder_is_done_as_the_command_does_it(model, rng, photos, tmp_path):
     assert {name for name, outcome in again.items() if outcome.before} == {"0.png", "trip/1.png"}
     assert again["0.png"].sigma == outcomes["0.png"].sigma
     assert rng(photos, tmp_path / "out", "--detail", 0.5) == 1, "the command, too, finds it done"
+
+
+def test_raw_files_become_dng(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dng").write_bytes(bayer_dng(light()))
+    for out in (tmp_path / "out", tmp_path / "one.dng"):
+        settings = {} if out.suffix else {"format": "dng"}
+        source = tmp_path / "in" / "a.dng"
+        (outcome,) = rngcli.denoise_folder(source, out, detail=0, model=model, device="cpu", **settings)
+        assert outcome.error is None
+        assert images.sniff(outcome.task.target.read_bytes()) == "raw"
 
 
 def test_a_folder_is_refused_at_once(model, photos, tmp_path):

@@ -56,6 +56,10 @@ def test_closed_streams(place):
     assert shell(place, "denoise - - <&- >o.png 2>log").returncode == 4
     assert "stdin is closed" in (place / "log").read_text()
     assert shell(place, "denoise in closed 2>&-").returncode == 0
+    assert shell(place, "denoise in/gone.png - >o.png 2>log").returncode == 4
+    assert "in/gone.png does not exist" in (place / "log").read_text()
+    assert shell(place, "denoise - o.jpg --format png <in/0.png 2>log").returncode == 2
+    assert "already names the output" in (place / "log").read_text()
     assert len(list((place / "closed").glob("*.png"))) == 3
 
 

@@ -1,6 +1,7 @@
 """Many devices share one queue of pictures: the same outputs whatever their number, and whoever of them dies."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -73,6 +74,15 @@ def test_two_devices_give_what_one_gives_and_every_picture_once(place):
     assert all(outcome.steps and outcome.megapixels for outcome in both if not outcome.error)
     assert begun == Counter(outcome.task.name for outcome in both if not outcome.error)
     assert len(batch_of(place, "cpu").done) == 12, "the manifests of all processes are known to the next run"
+
+
+def test_a_script_that_guards_nothing_may_use_several_devices(place):
+    call = f"rngcli.denoise_folder('in', 'out', device='cpu,cpu', model={str(place / 'tiny')!r}, detail=0)"
+    (place / "script.py").write_text(f"import rngcli\nprint(sum(not o.error for o in {call}))\n")
+    known = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=place, env=known, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
 
 
 def killing(times):

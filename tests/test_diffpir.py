@@ -385,6 +385,13 @@ def test_upscale_keeps_alpha_and_makes_the_picture_larger(rng, scale):
     assert large[..., 3] == pytest.approx(0.6, abs=0.01)
 
 
+def test_no_dng_is_made_larger(rng):
+    write(rng.root / "in" / "a.png", blocks(20, 30))
+    done = rng("restore", "upscale", "--scale", "2", "--format", "dng")
+    assert isinstance(done.exception, UsageError)
+    assert "at their own size" in str(done.exception)
+
+
 def test_inpaint_goes_by_masks_and_one_that_is_missing_stops_no_other(rng):
     picture, masks = blocks(40, 50), rng.root / "masks"
     masks.mkdir()

@@ -119,6 +119,14 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> Non
     assert {entry["row"]["case"] for entry in written if "row" in entry} == {"clean σ=10"}
 
 
+def test_what_could_not_be_had_before_a_stop_is_told_after_it_too(folder: Path, tmp_path: Path) -> None:
+    asked, journal = Options(("psnr", "niqe")), tmp_path / "report.json.partial"
+    unbroken = evaluate_quickly(with_noise(folder, [25]), INPUT, options=asked, journal=journal)
+    again = evaluate_quickly(with_noise(folder, [25]), INPUT, options=asked, journal=journal)
+    assert len(unbroken.problems) == 4, "each is too small for NIQE"
+    assert again.problems == unbroken.problems
+
+
 def test_rows_of_other_files_are_not_taken_over(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other/clean"
     other.mkdir(parents=True)
@@ -198,7 +206,7 @@ def test_scores_that_cannot_be_had_fail_only_where_they_were_named(
     assert relaxed.rows[0].scores["niqe"] is None
     assert not relaxed.problems
     assert any("too small for NIQE" in note for note in relaxed.notes)
-    assert any("LPIPS n/a" in note and "--lpips-weights" in note for note in relaxed.notes)
+    assert any("LPIPS n/a" in note and "RNG_LPIPS" in note for note in relaxed.notes)
     strict = evaluate_quickly(with_noise(folder, [25]), options=Options(names=("psnr", "niqe")))
     assert len(strict.problems) == 4
     with pytest.raises(ModelError, match="alexnet"):

@@ -107,6 +107,7 @@ def test_a_run_says_that_it_has_settings_from_a_file(place, rng):
         (FILE, ["--preset", "filme"], "rng.toml has no preset 'filme'; its presets: film, plain"),
         ("detial = 1", [], "rng.toml says 'detial', which is no setting; settings are batch_size, chroma"),
         ("out = 'x'", [], "rng.toml says 'out', which is no setting"),
+        ("folder = 'x'", [], "rng.toml says 'folder', which is no setting"),
         ("[preset.a]\nx = 1", ["--preset", "a"], "says 'x'"),
         ("detail = 7", [], "rng: rng.toml: detail: "),
         ("detail = 'much'", [], "rng: rng.toml: detail: "),
@@ -122,6 +123,14 @@ def test_what_is_wrong_in_it_is_said_in_a_line(place, rng, content, typed, says)
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert says in done.err
     assert not (place / "out").exists()
+
+
+def test_one_file_serves_all_commands_that_read_it(place, rng, monkeypatch):
+    (place / "rng.toml").write_text("overwrite = true\ndetail = 0.3\n")
+    found = {}
+    monkeypatch.setattr("rngcli.cli.watching.watch_folder", lambda folder, out, given: found.update(given) or 0)
+    done = rng("in", "out", command="watch")
+    assert (done.code, found["detail"], found["overwrite"]) == (0, 0.3, False), done.err
 
 
 def test_help_says_the_order_and_other_commands_have_no_presets(place, rng):

@@ -95,6 +95,11 @@ def test_a_strength_that_is_asked_for_is_shown_and_a_folder_is_meant_as_a_whole(
     assert rng("in", "--preview", 100, "p.html", "--detail", 0).code == 0
 
 
+@pytest.mark.parametrize("given", [["in", "out"], ["in/*.png", "in/trip"], ["in/a.png", "in/trip/*"]])
+def test_time_is_that_of_the_pictures_of_the_run(place, rng, given):
+    assert "for 2 pictures" in rng(*given, "--preview", 64, "p.png").err, "OUT is none; no shell has expanded the globs"
+
+
 def test_a_turned_picture_is_shown_upright(place, rng):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -112,7 +117,8 @@ def test_a_turned_picture_is_shown_upright(place, rng):
         (["in/a.png", "--preview", "64", "in/a.png"], 2, "was not made by rng"),
         (["in/a.png", "--preview", "64", "nowhere/p.png", "--out", "o"], 2, "writes its own file"),
         (["--preview", "64", "p.png"], 4, "no picture to look at"),
-        (["gone.png", "--preview", "64", "p.png"], 1, "cannot be read"),
+        (["gone.png", "--preview", "64", "p.png"], 4, "gone.png does not exist"),
+        (["gone*.png", "out", "--preview", "64", "p.png"], 4, "gone*.png does not exist"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(place, rng, arguments, code, says):

@@ -95,6 +95,26 @@ def test_what_turns_up_is_done_once_and_what_fails_is_tried_again_when_it_change
     assert "0 done, 4 done before, 0 failed" in running.err
 
 
+def test_what_was_refused_is_done_when_the_reason_has_gone(place):
+    for name in ("a.png", "A.png", "b.png"):
+        picture(place / "in" / name)
+    if len(list((place / "in").glob("*.png"))) < 3:
+        pytest.skip("this disk makes no difference between a.png and A.png")
+    (place / "out").mkdir()
+    picture(place / "out" / "b.png", 7)
+    with watching(place, "--json", "--report", "r.json") as running:
+        await_((place / "r.json").exists, running)
+        rows = json.loads((place / "r.json").read_text())
+        assert {row["file"]: row["status"] for row in rows} == dict.fromkeys(("a.png", "A.png", "b.png"), "failed")
+        (place / "in" / "A.png").rename(place / "in" / "z.png")
+        (place / "out" / "b.png").unlink()
+        await_(lambda: all((place / "out" / name).exists() for name in ("a.png", "b.png", "z.png")), running)
+        await_(lambda: "failed" not in (place / "r.json").read_text(), running)
+    *_, end = map(json.loads, running.out.splitlines())
+    counts = {name: end["summary"][name] for name in ("done", "failed", "not_begun")}
+    assert (running.returncode, counts) == (0, {"done": 3, "failed": 0, "not_begun": 0}), running.err
+
+
 def test_a_folder_that_is_none_or_a_model_that_is_none_is_refused_at_once(place):
     def refused(*arguments):
         command = [sys.executable, "-m", "rngcli", "watch", *arguments, "--device", "cpu"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 import torch
 
@@ -57,7 +59,8 @@ class _Pool:
         own = replace(self.assignment, options=replace(self.assignment.options, device=devices[number]))
         threads = max(1, torch.get_num_threads() // len(devices))
         process = context.Process(target=_serve, args=(there, own, threads), name=f"rng-{number}", daemon=True)
-        process.start()
+        with _no_main_module():
+            process.start()
         there.close()  # so that the line ends with the process
         self.started += 1
         self.workers[here] = _Worker(f"{number}.{self.started}", process, here, take)
@@ -155,6 +158,20 @@ def _context() -> SpawnContext | ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["rngcli.batch.batch"])
     return context
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Within, a process that begins is not told of the program's main file.
+
+    It would run that first: a script without `if __name__ == "__main__":`, which calls rng, would call it again there.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _once(take: Callable[[str], Task | None]) -> Callable[[str], Task | None]:

@@ -121,13 +121,13 @@ def plan(
 
     Raises UsageError where IN is OUT, or an output is an input; NoInputError where there is no picture.
     """
-    sources = [path for source in sources for path in _expanded(source)]
+    sources = [path for source in sources for path in expanded(source)]
     for source in sources:
         if len(sources) == 1 and not listed and _same(source, out):
             raise UsageError("IN and OUT are the same", "give another OUT; inputs are never changed")
     found = _Found(out, [out, *filter(None, [step_maps])])
     if len(sources) == 1 and not listed and _names_a_picture(out) and not sources[0].is_dir():
-        tasks, folder = [Task(sources[0].name, sources[0], _checked(out, naming))], out.absolute().parent
+        tasks, folder = [Task(sources[0].name, sources[0], checked(out, naming))], out.absolute().parent
     elif out.is_file():
         raise UsageError(f"OUT, {out}, is a file", "give a folder for OUT, as the last argument or with --out")
     else:
@@ -199,8 +199,8 @@ def _is_renamed(place: Path, suffixes: set[str], naming: Naming) -> bool:
     return len(suffixes) > 1 and naming.of(place).suffix != place.suffix
 
 
-def _expanded(source: Path) -> list[Path]:
-    """A glob that no shell has expanded; anything else as it is."""
+def expanded(source: Path) -> list[Path]:
+    """A glob that no shell has expanded; anything else as it is. NoInputError where there is nothing of that name."""
     if os.path.lexists(source):
         return [source]
     found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]
@@ -230,7 +230,13 @@ def _refuse_other_suffixes(out: Path) -> None:
         raise UsageError(f"OUT, {out}, would be a picture in a format that rng does not write", f"name it {known}")
 
 
-def _checked(out: Path, naming: Naming) -> Path:
+def is_dng(out: Path, naming: Naming) -> bool:
+    """Whether raw files are to be read for a DNG: `out` is one picture's name, or a folder."""
+    return naming.format == "dng" or (out.suffix.lower() == ".dng" and not out.is_dir())
+
+
+def checked(out: Path, naming: Naming) -> Path:
+    """The one picture's name that OUT is; UsageError where `naming` says otherwise."""
     if naming.suffix or naming.format not in (None, FORMAT_OF_SUFFIX[out.suffix.lower()]):
         raise UsageError(f"OUT, {out}, already names the output", "leave out --suffix and --format, or give a folder")
     return out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..batch.inputs import expanded
 from .options import DEFAULT_MODEL, MOST_STEPS, BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
 from .progress import duration
 
@@ -56,13 +57,14 @@ def bench(
     from ..models.bundle import load
 
     heed_cpu_quota()
+    given = [path for picture in pictures or () for path in expanded(picture)]
     bundle = load(model)
 
     def opened(kind: type[Pipeline]) -> Pipeline:
         return kind(bundle, device, precision, batch_size or None, method)
 
     with tempfile.TemporaryDirectory(prefix="rng-bench-") as folder:
-        paths = pictures or _synthetic(Path(folder), count, megapixels)
+        paths = given or _synthetic(Path(folder), count, megapixels)
         subject: Subject = Subject(opened, Request(steps=steps, detail=detail), paths)
         figures = measure(subject, lambda what: None if quiet else typer.echo(f"{what} …", err=True),
                           loops=loops, peers=peers)  # fmt: skip

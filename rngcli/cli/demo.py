@@ -193,8 +193,8 @@ def _tensor(pixels: np.ndarray) -> Tensor:
 
 
 def main() -> None:
-    """`python -m rngcli.demo OUT [--model NAME|FILE]`."""
-    parser = argparse.ArgumentParser(prog="python -m rngcli.demo", description=__doc__)
+    """`python -m rngcli.cli.demo OUT [--model NAME|FILE]`."""
+    parser = argparse.ArgumentParser(prog="python -m rngcli.cli.demo", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write into")
     parser.add_argument("--model", default="rng-s", metavar="NAME|FILE", help="see `rng models list`")
     given = parser.parse_args()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from ..errors import UsageError
 NAME = "rng.toml"
 ORDER = "What is typed counts more than the preset, that more than the rest of the file, and that more than defaults."
 # What says which files one run is about is typed for that run.
-_TYPED = {"paths", "out", "files_from", "null", "dry_run", "preview", "preset", "config", "reference", "report",
-          "step_map", "debug"}  # fmt: skip
+_TYPED = {"paths", "out", "folder", "target", "files_from", "null", "dry_run", "preview", "preset", "config",
+          "reference", "report", "step_map", "debug"}  # fmt: skip
 
 
 def found() -> Path | None:
@@ -60,7 +61,10 @@ def preset_names() -> Sequence[str]:
 
 
 def settings(path: Path, preset: str | None, options: set[str]) -> dict[str, Any]:
-    """The file's settings and over them the preset's, by the names of `options`; UsageError for one that is unknown."""
+    """The file's settings and over them the preset's, by the names of `options`; UsageError for one that is unknown.
+
+    A file serves all commands that read one: what only `rng denoise` knows is no mistake, and passed over elsewhere.
+    """
     content = read(path)
     presets = content.pop("preset", {})
     if preset is not None and preset not in presets:
@@ -68,8 +72,14 @@ def settings(path: Path, preset: str | None, options: set[str]) -> dict[str, Any
         raise UsageError(f"{path} has no preset {preset!r}", f"its presets: {known}")
     merged: dict[str, Any] = {}
     for table in (content, presets.get(preset, {})):
-        merged |= _checked(table, path, options)
-    return merged
+        merged |= _checked(table, path, options | _of_denoise())
+    return {name: value for name, value in merged.items() if name in options}
+
+
+def _of_denoise() -> set[str]:
+    from .denoise import denoise
+
+    return set(signature(denoise).parameters)
 
 
 def _checked(table: Mapping[str, Any], path: Path, options: set[str]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import glob
 import html
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -16,6 +18,7 @@ from PIL import ImageDraw, ImageFont
 
 from .. import images
 from ..batch.batch_options import BatchOptions
+from ..batch.inputs import expanded
 from ..batch.report import as_line
 from ..errors import ModelError, NoInputError, UsageError
 from ..images.walk import pictures_below
@@ -86,7 +89,11 @@ def preview(paths: Sequence[Path], window: Window, file: Path, options: BatchOpt
 
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:
-    found = [picture for path in paths for picture in (pictures_below(path) if path.is_dir() else [path])]
+    """Of all inputs; a last argument that is not there yet is the OUT of the run that is to come."""
+    *first, last = paths or [Path()]
+    given = first if first and not os.path.lexists(last) and not glob.has_magic(str(last)) else paths
+    there = [path for source in given for path in expanded(source)]
+    found = [picture for path in there for picture in (pictures_below(path) if path.is_dir() else [path])]
     if not found:
         raise NoInputError("there is no picture to look at", "rng denoise IN --preview 512 preview.png")
     return found

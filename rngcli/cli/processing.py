@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..batch.inputs import Naming, Outcome, keep_apart, told
+from ..batch.inputs import Naming, Outcome, checked, is_dng, keep_apart, told
 from ..batch.report import check_report
 from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
@@ -16,7 +16,7 @@ from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import presets, progress
 from .asked import Asked
-from .operands import Operands
+from .operands import PIPE, Operands
 from .options import MOST_STEPS
 from .reporter import Reporter
 from .run_report import RunReport
@@ -41,7 +41,7 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
         if given["preview"]:
             return _preview(given, tell)
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
-        files_only = ("reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
+        files_only = ("suffix", "reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
         named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
         report, step_map = given["report"], given["step_map"]
@@ -58,9 +58,13 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
             from ..device import heed_cpu_quota
 
         heed_cpu_quota()
-        to_dng = naming.format == "dng" or (operands.target.suffix.lower() == ".dng" and not operands.target.is_dir())
+        to_dng = is_dng(operands.target, naming)
         options = options_of(given, naming.format, to_dng, asked())
+        if to_dng and options.operator and options.operator.scale > 1:
+            raise UsageError("a DNG holds a camera's pixels at their own size", "leave out --format dng")
         if operands.piped:
+            if operands.target != PIPE:
+                checked(operands.target, naming)
             return run_piped(operands, options, tell)
         inputs = operands.plan(naming, step_map)
         inputs = shard.of(inputs) if shard else inputs

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..batch.inputs import expanded
 from ..errors import Exit, NoInputError, UsageError
 from ..images import FORMAT_OF_SUFFIX, Image, decode, encode, losses, read, write_bytes, write_new
 from .operands import PIPE, Operands
@@ -44,7 +45,10 @@ def _check_place(target: Path, overwrite: bool) -> None:
 
 def _read(source: Path, options: BatchOptions) -> Image:
     if source != PIPE:
-        return read(source, options.files.read)
+        named = expanded(source)
+        if len(named) > 1:
+            raise UsageError(f"{source} names {len(named)} files", "a pipe holds one picture")
+        return read(named[0], options.files.read)
     if sys.stdin.isatty():
         raise NoInputError("stdin is a terminal", "send a picture: rng denoise - - < a.jpg > b.jpg")
     return decode(picture_input().read(), options.files.read)

@@ -15,7 +15,7 @@ from ..batch.batch import Batch
 from ..batch.batch_options import BatchOptions
 from ..batch.inputs import Naming, Outcome, Task, keep_apart, plan
 from ..batch.manifest import Stamp, stamp
-from ..batch.report import check_report, rows_of, write_report
+from ..batch.report import Row, check_report, rows_of, write_report
 from ..batch.shards import Shard
 from ..device import heed_cpu_quota
 from ..errors import Exit, NoInputError, UsageError
@@ -60,8 +60,8 @@ def watch_folder(folder: Path, out: Path, given: Mapping[str, Any]) -> Exit:
                         pass
                 finally:
                     working += (time.monotonic() - begun) * (len(watched.outcomes) > told)
-                if given["report"]:
-                    write_report(given["report"], rows_of(list(watched.known), list(watched.outcomes.values())))
+                    if given["report"]:
+                        write_report(given["report"], watched.rows())
         except KeyboardInterrupt:
             if watched.busy:
                 raise
@@ -79,13 +79,14 @@ class Watched:
     naming: Naming
     options: BatchOptions
     shard: Shard | None = None
-    known: dict[Task, None] = field(default_factory=dict)
+    known: dict[str, Task] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by the pictures' names: the last of each
     passed_over: Counter[str] = field(default_factory=Counter)
     growing: bool = False  # whether a file is waited for
     busy: bool = False  # whether pictures are under way
     _seen: dict[Path, tuple[Stamp, float]] = field(default_factory=dict)  # since when [s] a file is as it is
     _tried: dict[Path, Stamp] = field(default_factory=dict)  # the state in which a picture failed
+    _refused: set[str] = field(default_factory=set)  # pictures that others, or other files, stand in the way of
     _pipeline: Pipeline | None = None  # of all rounds, where there is one device
 
     def check(self) -> None:
@@ -105,7 +106,7 @@ class Watched:
         self.busy = bool(batch.todo)
         for outcome in self._outcomes(batch, tell):
             self.outcomes[outcome.task.name] = outcome
-            if outcome.error:
+            if outcome.error and outcome.task.name not in self._refused:
                 with suppress(OSError):
                     self._tried[outcome.task.source] = stamp(outcome.task.source)
             tell.outcome(outcome)
@@ -127,9 +128,22 @@ class Watched:
         if self._pipeline:
             batch.pipeline = self._pipeline
         self.passed_over = inputs.passed_over
-        self.known |= dict.fromkeys(inputs.tasks)
+        self._know(batch)
         batch.todo = [task for task in batch.todo if self._is_due(task)]
         return batch
+
+    def _know(self, batch: Batch) -> None:
+        """What there is; a refusal whose reason has gone is forgotten, with a picture that has gone for it."""
+        refused = {outcome.task.name for outcome in batch.refused}
+        for name in self._refused - refused:
+            self.outcomes.pop(name, None)
+            self.known.pop(name, None)
+        self._refused = refused
+        self.known |= {task.name: task for task in batch.tasks}
+
+    def rows(self) -> list[Row]:
+        """For a report: every picture that was seen, and what became of it."""
+        return rows_of(list(self.known.values()), list(self.outcomes.values()))
 
     def _is_due(self, task: Task) -> bool:
         """Whether its file is whole, as far as its not changing says, and has not failed as it is."""

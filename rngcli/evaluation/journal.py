@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -29,10 +29,13 @@ class RowJournal:
         self.path, self.plan = path, plan
         self._sets = {benchmark.name: benchmark for benchmark in plan.benchmarks}
 
-    def resume(self) -> tuple[list[Row], list[Picture], list[Closeup]]:
-        """What an earlier run of the same plan has left; a new journal is begun where there is none."""
+    def resume(self) -> tuple[list[Row], list[Picture], list[Closeup], list[tuple[str, str, str]]]:
+        """What an earlier run of the same plan has left; a new journal is begun where there is none.
+
+        Last, (case, key, reason) of each score that could not be had.
+        """
         if not self.path:
-            return [], [], []
+            return [], [], [], []
         head, *entries = _lines(self.path) or [{}]
         same = head == self.plan.fingerprint()
         names = {method.name for method in self.plan.methods} | {"noisy", "clean"}
@@ -41,7 +44,9 @@ class RowJournal:
         write_bytes(self.path, "".join(_line(entry) for entry in (self.plan.fingerprint(), *kept)).encode())
         rows = [row_from(entry["row"]) for entry in kept if "row" in entry]
         pictures = [Picture(**entry["picture"]) for entry in kept if "picture" in entry]
-        return rows, pictures, [Closeup(**entry["closeup"]) for entry in kept if "closeup" in entry]
+        closeups = [Closeup(**entry["closeup"]) for entry in kept if "closeup" in entry]
+        reasons = [(row.case, row.key, reason) for row, reason in _reasons(kept)]
+        return rows, pictures, closeups, reasons
 
     def _holds(self, entry: Mapping[str, Any], names: Collection[str]) -> bool:
         about = entry.get("row") or entry.get("picture") or entry.get("closeup") or {}
@@ -49,15 +54,18 @@ class RowJournal:
         known = benchmark and about["method"] in names and about["key"] in benchmark.keys
         return bool(benchmark and known and entry.get("of") == made_of(benchmark, about["key"]))
 
-    def add(self, entry: Row | Picture | Closeup) -> None:
-        """Written down at once. Raises EnvironmentFault where the disk refuses."""
+    def add(self, entry: Row | Picture | Closeup, reasons: Sequence[str] = ()) -> None:
+        """Written down at once, with why scores of a row are missing.
+
+        Raises EnvironmentFault where the disk refuses.
+        """
         if not self.path:
             return
         stored = row_as_dict(entry) if isinstance(entry, Row) else asdict(entry)
         about = {type(entry).__name__.lower(): stored}
         try:
             with self.path.open("a") as file:
-                file.write(_line({**about, "of": made_of(self._sets[entry.case], entry.key)}))
+                file.write(_line({**about, "reasons": list(reasons), "of": made_of(self._sets[entry.case], entry.key)}))
         except OSError as error:
             cause = f"{self.path} cannot be written ({error.strerror})"
             raise EnvironmentFault(cause, "check the disk and its rights") from None
@@ -76,6 +84,12 @@ def made_of(benchmark: Benchmark, key: str) -> list[list[Any]]:
             status = path.stat()
             found.append([os.path.realpath(path), status.st_size, status.st_mtime_ns])
     return found
+
+
+def _reasons(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Row, str]]:
+    for entry in entries:
+        for reason in entry.get("reasons", ()):
+            yield row_from(entry["row"]), reason
 
 
 def _line(entry: Mapping[str, Any]) -> str:

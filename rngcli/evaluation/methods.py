@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UsageError
 from ..inference.engine import Job, Result, denoise
 from ..inference.pipeline import Pipeline
-from ..methods import methods_of
+from ..methods import KINDS, methods_of
 from ..methods.contract import Request
 from . import baselines
 from .reconstructions import Reconstructions
@@ -123,7 +123,7 @@ def _requests(name: str, sweep: Sweep) -> dict[str, Request]:
     elif ":" not in name:
         wanted = {name if len(sweep.max_steps) == 1 else f"{name} max={n}": Request(n) for n in sweep.max_steps}
     else:
-        raise _unknown(name, "rng")
+        raise _unknown(name, *KINDS)
     return {
         label if len(sweep.details) == 1 else f"{label} detail={detail:g}": replace(
             request, detail=detail, seed=sweep.seed

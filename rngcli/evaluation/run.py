@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -41,10 +41,12 @@ class Evaluation:
 
     def run(self, title: str) -> Report:
         """Measure what is not measured yet, and report all of it; pictures that fail are named, the rest goes on."""
-        self.rows, self.pictures, closeups = self._journal.resume()
+        self.rows, self.pictures, closeups, reasons = self._journal.resume()
         self._closeups = Closeups(self.plan.judge.metrics, closeups)
         for row in self.rows:
             self.on_row(row)
+        for case, key, reason in reasons:
+            self._lacking(case, key, reason)
         for benchmark in self.plan.benchmarks:
             for problem in benchmark.problems:
                 self._problem(problem)
@@ -101,8 +103,8 @@ class Evaluation:
                 continue
             if self.on_output:
                 self.on_output(method.name, result)
-            row = self._row(benchmark, method, pair, result, clock.lap())
-            self._record(row)
+            self._record(*self._row(benchmark, method, pair, result, clock.lap()))
+            row = self.rows[-1]
             for picture in examples.of(pair, method.name, result):
                 self.pictures.append(picture)
                 self._journal.add(picture)
@@ -125,24 +127,32 @@ class Evaluation:
             elif (psnr := aims[key].scores["psnr"]) is not None:
                 yield TargetJob(key, pair.noisy, truth=pair.clean, psnr=psnr)
 
-    def _row(self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float) -> Row:
+    def _row(
+        self, benchmark: Benchmark, method: Column, pair: Pair, result: Result, seconds: float
+    ) -> tuple[Row, Sequence[str]]:
+        """The row, and why scores of it are missing."""
         kept = self.plan.reconstructions
         r = kept[pair.key] if kept and self.plan.judge.needs_reconstruction and pair.key in kept else None
         scores, reasons = self.plan.judge.score(result.pixels, pair.clean, benchmark.ssim, r)
-        for reason in reasons:
-            if self.plan.judge.asked:
-                self._problem(f"{benchmark.name} {pair.key}: {reason}")
-            elif reason not in self.plan.judge.notes:
-                self.plan.judge.notes.append(reason)
         evaluations = float(result.steps.mean()) if result.steps.size else 0.0
         height, width = result.pixels.shape[:2]
         strength = result.strength if isinstance(result, RivalResult) else None
-        return Row(benchmark.name, method.name, pair.key, scores, height * width / 1e6, seconds, evaluations, strength)
+        size = height * width / 1e6
+        return Row(benchmark.name, method.name, pair.key, scores, size, seconds, evaluations, strength), reasons
 
-    def _record(self, row: Row) -> None:
+    def _record(self, row: Row, reasons: Sequence[str]) -> None:
         self.rows.append(row)
-        self._journal.add(row)
+        self._journal.add(row, reasons)
         self.on_row(row)
+        for reason in reasons:
+            self._lacking(row.case, row.key, reason)
+
+    def _lacking(self, case: str, key: str, reason: str) -> None:
+        """A score that cannot be had: a problem where it was asked for, else a note."""
+        if self.plan.judge.asked:
+            self._problem(f"{case} {key}: {reason}")
+        elif reason not in self.plan.judge.notes:
+            self.plan.judge.notes.append(reason)
 
     def _problem(self, text: str) -> None:
         # Several methods meet the same broken file; it is one problem.

@@ -155,7 +155,7 @@ class LPIPS(nn.Module):
             raise ModelError(
                 f"LPIPS ({backbone}) lacks {' and '.join(missing)} (looked in {', '.join(map(str, places))})",
                 f"`rng eval --lpips-download` fetches them; or put {spec.url} and {HEADS_URL}{backbone}.pth into a "
-                "folder and name it with --lpips-weights or RNG_LPIPS",
+                "folder that the variable RNG_LPIPS names",
             )
         return WeightFiles(found[0], found[1])
 

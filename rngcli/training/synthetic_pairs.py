@@ -94,7 +94,9 @@ class SyntheticPairs:
         """All pairs that are not there yet. Raises UsageError where others are: of another seed, camera or network."""
         settings = self._settings()
         self._check_record(settings)
-        synthesis = Synthesis(self._measured(), self._network(), self.spec.synthesis, self.device)
+        measured = self._measured()
+        self._record(settings)
+        synthesis = Synthesis(measured, self._network(), self.spec.synthesis, self.device)
         made = Made()
         for key in self.host.listener.track(sorted(self.sources), "synthesising", len(self.sources), "pairs"):
             try:
@@ -175,7 +177,6 @@ class SyntheticPairs:
             if other := [name for name in settings if before.get(name) != settings[name]]:
                 cause = f"{self.spec.out} holds pairs of another {' and '.join(other)}"
                 raise UsageError(cause, "give another OUT, or the same options as before")
-        self._record(settings)
         for side in SIDES:
             for folder in {(self.spec.out / side / key).parent for key in self.sources}:
                 remove_parts(folder)
