@@ -43,7 +43,7 @@ class SlowBlur:
     holds = {"large": (3, 112, 112), "goal": (3, 112, 112), "grey": (1, 56, 56), STATE: (3, 112, 112)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
     end, unit = 0.0, 1.0
-    begins_noisy = stochastic = True
+    draws_first_noise = stochastic = True
 
     def __init__(self, amount, operator):
         assert isinstance(operator, Identity)

@@ -38,7 +38,7 @@ class Halving:
     holds = {"x": (3, 40, 40), STATE: (3, 40, 40)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
     end, unit = 0.0, 1.0
-    begins_noisy = stochastic = True
+    draws_first_noise = stochastic = True
 
     def require(self, request):
         pass

@@ -126,7 +126,10 @@ class Batch:
         return replace(outcome, scores=scores, input_scores=input_scores, detail_map=detail_map)
 
     def _known_scores(self, task: Task, known: Mapping[str, Any]) -> list[dict[str, float | None]]:
-        """Of the output and of its source, empty where they are against another picture, or of another output."""
+        """The scores of the output and of its source that the manifest knows.
+
+        Empty where they were measured against another reference, or of another output.
+        """
         reference, against = self.options.files.reference, known.get("against")
         # What an older rng has noted lacks the input's own: it is measured anew.
         if not (reference and against and "input_scores" in known):

@@ -53,25 +53,29 @@ class BatchOptions:
         """
         if self.cluster:
             return self.cluster.on_a_worker(_digest, replace(self, cluster=None))
-        device, request = find_device(self.devices[0]), self.request
-        return digest({
+        device, request, read = find_device(self.devices[0]), self.request, self.files.read
+        always = {
             "model": file_hash(resolve(self.model)),
-            **({"method": self.method} if self.method else {}),
-            **({"recipe": self.recipe} if self.recipe else {}),
-            **({"sigma": request.sigma} if request.sigma is not None else {}),
-            **({"noise scale": request.noise_scale} if request.noise_scale != 1 else {}),
-            **({"banding": "kept"} if request.keep_banding and not self.operator else {}),
             "device": device.type,
             "precision": str(find_precision(device, self.precision)),
             "detail": [request.max_steps, request.steps, request.detail, request.seed] if request.generates else None,
             "format": self.format,
             "quality": self.files.write.quality,
             "strip": self.files.write.strip_metadata,
-            "bright": self.files.read.raw_bright,
-            **({"space": self.files.read.raw_space} if self.files.read.raw_space != "srgb" else {}),
-            **({"hot": True} if self.files.read.keep_hot_pixels else {}),
-            **({} if self.files.strength.full else {"strength": astuple(self.files.strength)}),
-        })  # fmt: skip
+            "bright": read.raw_bright,
+        }
+        # What came to rng later counts only where it is used, so that outputs of older versions stay done.
+        later = {
+            "method": self.method or None,
+            "recipe": self.recipe or None,
+            "sigma": request.sigma,
+            "noise scale": request.noise_scale if request.noise_scale != 1 else None,
+            "banding": "kept" if request.keep_banding and not self.operator else None,
+            "space": read.raw_space if read.raw_space != "srgb" else None,
+            "hot": read.keep_hot_pixels or None,
+            "strength": None if self.files.strength.full else astuple(self.files.strength),
+        }
+        return digest(always | {name: value for name, value in later.items() if value is not None})
 
     def pipeline(self) -> Pipeline:
         """The model's networks on the device, the first of several."""

@@ -23,7 +23,7 @@ LARGE = 64_000_000  # pixels from which a TIFF is read as integers and written b
 class LargeWriter:
     """The output of a picture that was read as `StoredTiff`: an array of rows for the engine, then a file in its place.
 
-    The engine is not the place to fail in, since other pictures are there: what goes wrong is told at the end.
+    An exception within the engine would end its other pictures, too: what goes wrong is kept, and raised at the end.
     """
 
     def __init__(self, task: Task, read: ReadPicture, files: FileOptions) -> None:

@@ -67,7 +67,7 @@ def _put(task: Task, data: bytes, source: Source | None, files: FileOptions) -> 
 
 
 def put_file(task: Task, growing: GrowingFile, source: Source | None, files: FileOptions) -> bool:
-    """The same for a file that was written piece by piece."""
+    """Put a file that was written piece by piece in its place; False where another run has just done so."""
     if task.fresh and os.path.lexists(task.target):
         growing.abandon(KeyboardInterrupt())
         return turned_up(task, files)

@@ -30,7 +30,7 @@ def as_text(name: object) -> str:
 
 
 def as_line(text: str) -> str:
-    """The same on one line, without what would steer a terminal: names may hold line ends and escapes."""
+    """A name as one printable line: line ends, and what would steer a terminal, are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in as_text(text))
 
 

@@ -66,7 +66,7 @@ def denoise(
         str,
         typer.Option(
             metavar="auto|N",
-            help="auto: the controller decides, tile by tile.",
+            help="Evaluations of every tile, as far as --max-steps allows; auto: the controller decides.",
             autocompletion=completion.words("auto"),
             rich_help_panel=PROCESS,
         ),
@@ -89,7 +89,7 @@ def denoise(
             min=0,
             max=1,
             callback=finite,
-            help="Share of the noise that is taken away; below 1 some of it stays, 0: all.",
+            help="Share of the noise to take away: 1 takes all of it, 0 none.",
             rich_help_panel=PROCESS,
         ),
     ] = 1.0,
@@ -100,14 +100,19 @@ def denoise(
             min=0,
             max=1,
             callback=finite,
-            help="The same for brightness alone: 0.7 leaves some grain, without colour.",
+            help="Share of the noise in brightness to take away: 0.7 leaves some grain, without colour.",
             rich_help_panel=PROCESS,
         ),
     ] = 1.0,
     chroma: Annotated[
         float,
         typer.Option(
-            metavar="0..1", min=0, max=1, callback=finite, help="The same for colour alone.", rich_help_panel=PROCESS
+            metavar="0..1",
+            min=0,
+            max=1,
+            callback=finite,
+            help="Share of the noise in colour to take away.",
+            rich_help_panel=PROCESS,
         ),
     ] = 1.0,
     noise_scale: Annotated[
@@ -154,7 +159,7 @@ def denoise(
     workers: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=100_000, help="Of the cluster; else one a GPU, or CPU.", rich_help_panel=MODEL
+            metavar="N", min=1, max=100_000, help="Workers of the cluster; else one a GPU, or a CPU.", rich_help_panel=MODEL
         ),
     ] = None,
     precision: Precision = "auto",

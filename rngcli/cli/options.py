@@ -77,6 +77,6 @@ BatchSize = Annotated[
         metavar="TILES", min=0, max=4096, help="Tiles in a batch; 0: what suits the device.", rich_help_panel=MODEL
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of the generated detail.", rich_help_panel=PROCESS)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the generated detail.", rich_help_panel=PROCESS)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only failures.", rich_help_panel=REPORT)]
 Debug = Annotated[bool, typer.Option("--debug", help="Tracebacks.", rich_help_panel=REPORT)]

@@ -41,7 +41,8 @@ Strength = Annotated[
 Evaluations = Annotated[
     int,
     typer.Option(
-        "--steps", metavar="N", min=1, max=1000, help="With --ddpm: back from there.", rich_help_panel=PROCESS
+        "--steps", metavar="N", min=1, max=1000, help="With --ddpm: evaluations on the way back.",
+        rich_help_panel=PROCESS
     ),
 ]
 Crop = Annotated[
@@ -54,7 +55,7 @@ Soft = Annotated[
     float,
     typer.Option(
         metavar="0..1", min=0, max=1, callback=finite, rich_help_panel=PROCESS,
-        help="Of the pictures: made as soft as a camera's own pixels. 0 where CLEAN was not made smaller.",
+        help="Share of the pairs to make as soft as a camera's own pixels; 0 where CLEAN was not made smaller.",
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option(metavar="N", help="Of noise, places and training.", rich_help_panel=PROCESS)]

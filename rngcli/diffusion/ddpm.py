@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .process import per_tile
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class DDPM:
 
     def corrupt(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
         """z = x_0 + σ·ε."""
-        return x0 + _per_tile(level, x0) * noise
+        return x0 + per_tile(level, x0) * noise
 
     def target(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
         """F: x_0 where there is much noise, −ε where there is little."""
-        sigma, spread = _per_tile(level, x0), self.spec.spread
+        sigma, spread = per_tile(level, x0), self.spec.spread
         return (sigma / spread * (x0 - self.spec.mean) - spread * noise) * self._total(level, x0).rsqrt()
 
     def begin(self, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
@@ -78,21 +79,16 @@ class DDPM:
         """x̂_0 = D(z) from the network's answer."""
         total, spread = self._total(level, state), self.spec.spread
         skipped = spread**2 / total * (state - self.spec.mean)
-        return self.spec.mean + skipped + _per_tile(level, state) * spread * total.rsqrt() * answer
+        return self.spec.mean + skipped + per_tile(level, state) * spread * total.rsqrt() * answer
 
     def step(
         self, state: Tensor, answer: Tensor, level: Tensor, after: Tensor, noise: Tensor, noisy: Tensor | None = None, /
     ) -> Tensor:
         """The ancestral step: z' = x̂_0 + (σ'/σ)²·(z − x̂_0) + σ'·√(1 − (σ'/σ)²)·ε; to `end`, x̂_0 itself."""
         estimate = self.estimate(state, answer, level)
-        ratio = _per_tile((after / level).square(), state)
-        return estimate + ratio * (state - estimate) + _per_tile(after, state) * (1 - ratio).sqrt() * noise
+        ratio = per_tile((after / level).square(), state)
+        return estimate + ratio * (state - estimate) + per_tile(after, state) * (1 - ratio).sqrt() * noise
 
     def _total(self, level: Tensor, like: Tensor) -> Tensor:
         """Variance of the state."""
-        return _per_tile(level, like).square() + self.spec.spread**2
-
-
-def _per_tile(level: Tensor, like: Tensor) -> Tensor:
-    """(N,) -> (N, 1, 1, 1) in the number format of `like`."""
-    return level.to(like.dtype)[:, None, None, None]
+        return per_tile(level, like).square() + self.spec.spread**2

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .process import per_tile
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class HalfQuadraticSplitting:
 
     def corrupt(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
         """z = x_0 + σ·ε."""
-        return x0 + _per_tile(level, x0) * noise
+        return x0 + per_tile(level, x0) * noise
 
     def target(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:
         """The denoiser answers the clean picture."""
@@ -67,11 +68,6 @@ class HalfQuadraticSplitting:
         self, state: Tensor, answer: Tensor, level: Tensor, after: Tensor, noise: Tensor, noisy: Tensor | None = None, /
     ) -> Tensor:
         """z' = x̂_0 + σ'·(√(1 − ζ)·(z − x̂_0)/σ + √ζ·ε) with the answer as x̂_0; to `end`, x̂_0 itself."""
-        direction = (state - answer) / _per_tile(level, state)
+        direction = (state - answer) / per_tile(level, state)
         zeta = self.spec.zeta
-        return answer + _per_tile(after, state) * ((1 - zeta) ** 0.5 * direction + zeta**0.5 * noise)
-
-
-def _per_tile(level: Tensor, like: Tensor) -> Tensor:
-    """(N,) -> (N, 1, 1, 1) in the number format of `like`."""
-    return level.to(like.dtype)[:, None, None, None]
+        return answer + per_tile(after, state) * ((1 - zeta) ** 0.5 * direction + zeta**0.5 * noise)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import kernels
+from .process import per_tile
 
 FLOOR = 1 / (255 * 12**0.5)  # the least σ_n where a blur is undone: the rounding of 8 bits
 TAPER = 6  # [px], over which the rim passes into trusted pixels
@@ -57,7 +58,7 @@ class Identity:
         return seen.pixels
 
     def meet(self, y: Tensor, seen: Seen, variance: Tensor) -> Tensor:
-        v, noise = _per_tile(variance, y), _per_tile(seen.sigma, y).square()
+        v, noise = per_tile(variance, y), per_tile(seen.sigma, y).square()
         # Written so that σ_n = 0 pastes the very pixels, where ŷ + 1·(x − ŷ) would round.
         share = seen.valid * v / (v + noise)
         return share * seen.pixels + (1 - share) * y
@@ -92,7 +93,7 @@ class Decimate:
         return self._drawn(smooth, seen, TEXTURE / f2.clamp(min=1 / (h * w)))
 
     def meet(self, y: Tensor, seen: Seen, variance: Tensor) -> Tensor:
-        return self._drawn(y, seen, _per_tile(variance, y))
+        return self._drawn(y, seen, per_tile(variance, y))
 
     def apply(self, y: Tensor) -> Tensor:
         """H·y, (N, C, scale·H, scale·W) -> (N, C, H, W), as if y were periodic."""
@@ -101,7 +102,7 @@ class Decimate:
     def _drawn(self, y: Tensor, seen: Seen, power: Tensor) -> Tensor:
         """y + M·Hᵀ(H·M·Hᵀ + σ_n²)⁻¹[trusted·(pixels − H·y)], M the power of y's error at each frequency."""
         residual = self._trusted(seen) * (seen.pixels - self.apply(y))
-        noise = _per_tile(seen.sigma, y).square() + FLOOR**2
+        noise = per_tile(seen.sigma, y).square() + FLOOR**2
         otf = self.spectrum(y)
         # H·M·Hᵀ is a convolution as well, by every scale-th sample of M's own, blurred both ways.
         response = torch.fft.irfft2(power * otf.abs().square(), y.shape[-2:])[..., :: self.scale, :: self.scale]
@@ -181,8 +182,3 @@ def filled(x: Tensor, valid: Tensor) -> Tensor:
 
 def _filtered(x: Tensor, spectrum: Tensor) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, x.shape[-2:])
-
-
-def _per_tile(value: Tensor, like: Tensor) -> Tensor:
-    """(N,) -> (N, 1, 1, 1) in the number format of `like`."""
-    return value.to(like.dtype)[:, None, None, None]

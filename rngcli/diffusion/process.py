@@ -33,3 +33,8 @@ class Process(Protocol):
         self, state: Tensor, answer: Tensor, level: Tensor, after: Tensor, noise: Tensor, noisy: Tensor | None = None, /
     ) -> Tensor:
         """From `level` to the less noisy `after`, by the network's answer; at `end`, what it makes of x0."""
+
+
+def per_tile(level: Tensor, like: Tensor) -> Tensor:
+    """A number for each tile, to be multiplied with its pixels: (N,) -> (N, 1, 1, 1) in the number format of `like`."""
+    return level.to(like.dtype)[:, None, None, None]

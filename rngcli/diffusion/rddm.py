@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from .process import per_tile
 
 CHANNELS = {"residual": 3, "noise": 3, "both": 6}  # what the network answers, by what it predicts
 
@@ -88,7 +89,7 @@ class ResidualDenoisingDiffusion:
 
     def at(self, level: Tensor, like: Tensor) -> Point:
         """ᾱ and β̄ of levels (N,), in the number format of `like`."""
-        u = level.to(like.dtype)[:, None, None, None]
+        u = per_tile(level, like)
         return Point(self.spec.residual(u), (self.spec.variance * self.spec.noise(u)).sqrt())
 
     def corrupt(self, x0: Tensor, level: Tensor, noise: Tensor, noisy: Tensor | None = None, /) -> Tensor:

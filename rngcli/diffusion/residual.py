@@ -107,14 +107,14 @@ def sample(
     predict: Callable[[Tensor, Tensor], Tensor],
     plan: Sequence[float],
     draw: Callable[[], Tensor],
-    seed: Callable[[Tensor], Tensor] = lambda noise: noise,
+    first: Callable[[Tensor], Tensor] = lambda noise: noise,
 ) -> Tensor:
     """d̂_0 of a whole batch that shares one plan, for training and searches.
 
     predict(d_t, level) -> network's answer; plan: levels, noisiest first; draw() -> (N, C, H, W) standard normal, asked
-    for once where the steps are deterministic, else once more a step; seed: what the first of it becomes.
+    for once where the steps are deterministic, else once more a step; first: what the first of it becomes.
     """
-    noise = seed(draw())
+    noise = first(draw())
     levels = [noise.new_full((len(noise),), level) for level in (*plan, process.end)]
     d_t = process.begin(levels[0], noise) if plan else torch.zeros_like(noise)
     for level, after in pairwise(levels):

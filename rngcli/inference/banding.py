@@ -1,7 +1,7 @@
 """Banding: offsets that whole rows and columns of a picture have in common, found before it is cut into tiles.
 
-A sensor's read-out adds to each row what no tile can tell from a horizontal edge; over the picture's full width it can
-be told: an edge is somewhere, a row's offset is everywhere the same. So each row is estimated in STRIPS parts of the
+A sensor's read-out adds to each row what no tile can tell from a horizontal edge. Over the picture's full width it can
+be told, since an edge covers a part of a row, and an offset all of it. So each row is estimated in STRIPS parts of the
 width that know nothing of each other, and believed as far as distant parts agree (a Wiener gain).
 """
 
@@ -53,7 +53,7 @@ UNKNOWN = Banding(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))  #
 
 
 def find_banding(pixels: np.ndarray) -> Banding | None:
-    """Of `pixels` (H, W, C), float32 in [0, 1], or uint8 or uint16; None where there is none to speak of.
+    """The banding of `pixels` (H, W, C), float32 in [0, 1], or uint8 or uint16; None where there is none to speak of.
 
     Columns are looked at when the rows' offsets are gone.
     """
@@ -63,7 +63,7 @@ def find_banding(pixels: np.ndarray) -> Banding | None:
 
 
 def _offsets(pixels: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Of the rows (H, C), zeros where none are believed; `across` (W, C): those of the columns, as far as known."""
+    """The offset of each row (H, C), zeros where none are believed; `across` (W, C): the columns', as far as known."""
     nothing = np.zeros((pixels.shape[0], pixels.shape[2]), np.float32)
     glance = _parts(pixels, across, GLANCE)
     if glance is None or not _agreement(_fine(glance, SCALES[0])) >= WORTH_A_LOOK:  # nor where it is NaN

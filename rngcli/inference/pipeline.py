@@ -207,7 +207,8 @@ class Pipeline:
             origins = self._sent([tile.origin for tile in tiles], np.int64)
             levels = self._sent([tile.plan[0] for tile in tiles], np.float32)
             held = self.slots.read(read)
-            noise = self._noise(origins, BEGIN, seed) if self.method.begins_noisy else torch.zeros_like(held[STATE])
+            drawn = self.method.draws_first_noise
+            noise = self._noise(origins, BEGIN, seed) if drawn else torch.zeros_like(held[STATE])
             self.slots.write({STATE: self.method.begin(held, levels, noise)}, write)
 
     # --- decode ------------------------------------------------------------------------------------------------

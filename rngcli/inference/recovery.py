@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
 import numpy as np
@@ -24,32 +24,41 @@ def within_memory(jobs: Iterator[Job], pipeline: Pipeline, attempt: Attempt) -> 
     picture, which comes back as a Result with its error. Raises EnvironmentFault where not even one tile fits.
     """
     source, patience = _Source(jobs), PATIENCE
-    at_most, on_device = pipeline.capacity, pipeline.on_device
+    full, on_device = pipeline.capacity, pipeline.on_device
     while True:
-        smaller = pipeline.capacity < at_most
-        try:
-            for result in attempt(source.draw(patience if smaller else None), pipeline):
-                source.settle(result)
-                yield result
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            largest = source.largest(pipeline.frame.tile)
-            if not (pipeline.can_shrink or largest):
-                raise EnvironmentFault("not even one tile fits into memory", "close other programs") from error
-            patience *= 2 if source.settled else 1
-        else:
+        most = patience if pipeline.capacity < full else None
+        if (yield from _went_through(attempt, source, most, pipeline)):
             if source.exhausted:
                 return
-            pipeline = pipeline.resized(min(2 * pipeline.capacity, at_most))
+            pipeline = pipeline.resized(min(2 * pipeline.capacity, full))
             pipeline.on_device = on_device
             continue
-        # Outside the except block, which would keep the failed tensors alive.
+        patience *= 2 if source.settled else 1
         source.settled = False
         if pipeline.can_shrink:
             pipeline = pipeline.shrunk()
-        elif largest:
+        elif largest := source.largest(pipeline.frame.tile):
             yield source.drop(largest)
+        else:
+            raise EnvironmentFault("not even one tile fits into memory", "close other programs")
+
+
+def _went_through(
+    attempt: Attempt, source: _Source, most: int | None, pipeline: Pipeline
+) -> Generator[Result, None, bool]:
+    """The results of one attempt; False where memory ran out.
+
+    The error ends with this function: whoever kept it would keep the tensors that its traceback holds.
+    """
+    try:
+        for result in attempt(source.draw(most), pipeline):
+            source.settle(result)
+            yield result
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 class _Source:

@@ -104,7 +104,7 @@ class Method(Protocol):
     frame: Frame  # a copy of the method with another of its `sides` as the tile must do as well
     understands: frozenset[str]  # the names of the options of a Request that mean something here
     end: float  # the level of a state without noise
-    begins_noisy: bool  # whether the first state needs noise
+    draws_first_noise: bool  # whether `begin` needs noise; else it gets zeros
     stochastic: bool  # whether a step adds noise
     unit: float  # what 1.0 of the generated part is on the [0, 1] scale
 
@@ -119,7 +119,7 @@ class Method(Protocol):
         """What to hold of tiles (N, 3, wide, wide), context included, but for the state; and each one's plan."""
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
-        """The state of tiles that have a plan, at its first level; noise as in a Step, zeros unless `begins_noisy`."""
+        """The state of tiles that have a plan, at its first level; noise: as a Step has it, or zeros."""
 
     def step(self, held: Held, step: Step) -> Tensor:
         """The state after one evaluation of the network, each tile at its own level."""

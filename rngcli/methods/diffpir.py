@@ -41,7 +41,7 @@ class DiffPIR:
     """
 
     understands = frozenset({"max_steps", "steps", "seed", "sigma"})
-    begins_noisy, unit = True, 1.0
+    draws_first_noise, unit = True, 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, operator: Operator) -> None:
         self.net = replica(folded(net), device, dtype)

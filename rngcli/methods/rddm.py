@@ -32,7 +32,7 @@ class RDDM:
 
     understands = frozenset({"max_steps", "steps", "detail", "seed"})
     frame = Frame(sides=SIDES)
-    begins_noisy = stochastic = False
+    draws_first_noise = stochastic = False
     unit = 1.0
 
     def __init__(self, net: NAFNet, device: torch.device, dtype: torch.dtype, walker: NAFNet | None = None) -> None:

@@ -120,7 +120,7 @@ def first_noise(process: ProcessSpec, fresh: Tensor, noisy: Tensor, r: Tensor) -
 
 
 def weights_hash(bundle: Bundle) -> str:
-    """Of the weights of the reconstruction and the generator alone: what does not change when a header does."""
+    """A hash of the weights of the reconstruction and the generator: one that stays when only the header changes."""
     parts = rng_of(bundle)
     return networks_hash(net for net in (parts.nafnet, parts.generator) if net is not None)
 
@@ -144,7 +144,7 @@ class RnG:
         align = 1 if parts.nafnet.spec.attention else parts.nafnet.spec.multiple
         self.frame = Frame(align=align, sides=SIDES, agreement=parts.process.agreement)
         self.end, self.stochastic = self.process.end, self.process.stochastic
-        self.begins_noisy = parts.process.begins == "fresh"
+        self.draws_first_noise = parts.process.begins == "fresh"
         self.unit = parts.process.gain * parts.process.sigma_d
 
     @property

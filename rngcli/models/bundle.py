@@ -161,7 +161,7 @@ def file_hash(path: Path) -> str:
 
 
 def networks_hash(networks: Iterable[nn.Module]) -> str:
-    """Of the weights of some networks, one after the other: what does not change when a header does."""
+    """A hash of the weights alone, network after network: one that stays when only the header changes."""
     digest = hashlib.sha256()
     for net in networks:
         for key, value in net.state_dict().items():

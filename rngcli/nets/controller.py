@@ -1,4 +1,4 @@
-"""The step controller s(x): a tile in, a distribution over step budgets out (paper §3.2)."""
+"""The paper's step controller s(x) (§3.2): a tile in, a distribution over budgets out. The shipped one is in `bands`."""
 
 from __future__ import annotations
 
