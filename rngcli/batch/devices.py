@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_all_start_methods, get_context
@@ -33,10 +34,12 @@ _PATIENCE = 60  # [s] for a process to finish what it is writing
 class _Worker:
     """A process of one device, from this side."""
 
+    number: int  # of its device in the list
     name: str
     process: BaseProcess
     line: Connection
-    take: Callable[[str], Task | None]
+    alone: bool = False  # it takes one picture that another has lost, and no more
+    asked: bool = False  # it has asked for a picture
     ended: bool = False  # it has said so
 
 
@@ -48,12 +51,12 @@ class _Pool:
     queue: TaskQueue
     watch: Watch
     workers: dict[Connection, _Worker] = field(default_factory=dict)
-    deaths: dict[int, int] = field(default_factory=dict)  # by the device's number in the list
+    deaths: Counter[int] = field(default_factory=Counter)  # by the device's number in the list
     started: int = 0
     stopping: bool = False
 
-    def start(self, number: int, take: Callable[[str], Task | None]) -> None:
-        """A process for device `number` of the list, which takes its pictures from there."""
+    def start(self, number: int, alone: bool = False) -> None:
+        """A process for device `number` of the list; `alone`: for one picture that another has lost."""
         devices, context = self.assignment.options.devices, _context()
         here, there = context.Pipe()
         own = replace(self.assignment, options=replace(self.assignment.options, device=devices[number]))
@@ -63,7 +66,7 @@ class _Pool:
             process.start()
         there.close()  # so that the line ends with the process
         self.started += 1
-        self.workers[here] = _Worker(f"{number}.{self.started}", process, here, take)
+        self.workers[here] = _Worker(number, f"{number}.{self.started}", process, here, alone)
 
     def outcomes(self) -> Iterator[Outcome]:
         """What the processes tell, until all of them have ended."""
@@ -77,7 +80,7 @@ class _Pool:
                     continue
                 if said == "next":
                     with suppress(OSError):
-                        at.line.send(at.take(at.name))
+                        at.line.send(self._task_for(at))
                 elif said == "settled" and self.queue.settled(at.name, what):
                     yield replace(what, before=what.before and not self.queue.is_again(what.task))
                 elif said == "begun":
@@ -90,6 +93,12 @@ class _Pool:
                     at.ended = True
                     raise what
 
+    def _task_for(self, at: _Worker) -> Task | None:
+        if not at.alone:
+            return self.queue.take(at.name)
+        first, at.asked = not at.asked, True
+        return self.queue.take_lost(at.name) if first else None
+
     def _ended(self, at: _Worker) -> Iterator[Outcome]:
         del self.workers[at.line]
         at.line.close()
@@ -98,11 +107,10 @@ class _Pool:
         for task in () if self.stopping else lost:
             cause = f"the process that had it has died twice ({_status(at.process)})"
             yield Outcome(task, PictureError(cause, "do it alone, with more memory"))
-        if not at.ended and at.take == self.queue.take:
-            number = int(at.name.partition(".")[0])
-            self.deaths[number] = self.deaths.get(number, 0) + 1
-            if self.queue.waiting and self.deaths[number] < MOST_DEATHS:
-                self.start(number, at.take)
+        if not (at.ended or at.alone):
+            self.deaths[at.number] += 1
+            if self.queue.waiting and self.deaths[at.number] < MOST_DEATHS:
+                self.start(at.number)
 
     def stop(self) -> None:
         """Let each process finish what it is writing, and begin nothing else."""
@@ -133,14 +141,14 @@ def run(tasks: Sequence[Task], assignment: Assignment, watch: Watch) -> Generato
     devices = range(min(len(assignment.options.devices), len(tasks)))
     try:
         for number in devices:
-            pool.start(number, queue.take)
+            pool.start(number)
         yield from pool.outcomes()
         if queue.waiting:
             raise EnvironmentFault("the processes of all devices have died", "look at the memory; try one device")
         while queue.lost:
             for number in devices:
                 if queue.lost:
-                    pool.start(number, _once(queue.take_lost))
+                    pool.start(number, alone=True)
             yield from pool.outcomes()
     except (Exception, KeyboardInterrupt):
         pool.stop()
@@ -172,11 +180,6 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _once(take: Callable[[str], Task | None]) -> Callable[[str], Task | None]:
-    given: list[None] = []
-    return lambda name: None if given else (given.append(None), take(name))[1]  # type: ignore[func-returns-value]
 
 
 def _rest(pool: _Pool) -> Iterator[Outcome]:

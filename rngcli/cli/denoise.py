@@ -159,7 +159,11 @@ def denoise(
     workers: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=100_000, help="Workers of the cluster; else one a GPU, or a CPU.", rich_help_panel=MODEL
+            metavar="N",
+            min=1,
+            max=100_000,
+            help="Workers of the cluster; else one a GPU, or a CPU.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     precision: Precision = "auto",

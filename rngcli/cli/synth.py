@@ -41,8 +41,12 @@ Strength = Annotated[
 Evaluations = Annotated[
     int,
     typer.Option(
-        "--steps", metavar="N", min=1, max=1000, help="With --ddpm: evaluations on the way back.",
-        rich_help_panel=PROCESS
+        "--steps",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="With --ddpm: evaluations on the way back.",
+        rich_help_panel=PROCESS,
     ),
 ]
 Crop = Annotated[

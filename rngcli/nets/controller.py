@@ -1,4 +1,4 @@
-"""The paper's step controller s(x) (§3.2): a tile in, a distribution over budgets out. The shipped one is in `bands`."""
+"""The paper's step controller s(x) (§3.2): a tile in, a distribution over budgets out. Shipped: `bands`."""
 
 from __future__ import annotations
 

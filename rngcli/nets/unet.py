@@ -1,4 +1,4 @@
-"""The paper's generator g(d_t, γ_t, x): a U-Net of noise-level-conditioned NAFBlocks. The shipped one is in `fusion`."""
+"""The paper's generator g(d_t, γ_t, x): a U-Net of noise-level-conditioned NAFBlocks. Shipped: `fusion`."""
 
 from __future__ import annotations
 
