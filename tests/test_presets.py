@@ -56,7 +56,7 @@ def rng(place, monkeypatch, capfd):
 def asked(monkeypatch):
     """The settings that a run would have, in place of the run."""
     found = {}
-    monkeypatch.setattr("rngcli.cli.denoise.process", lambda given: found.update(given) or 0)
+    monkeypatch.setattr("rngcli.cli.denoise.run_command", lambda given: found.update(given) or 0)
     return found
 
 

@@ -10,7 +10,6 @@ import typer
 
 from ..errors import Exit
 from . import completion
-from .asked import Asked
 from .options import (
     DEFAULT_MODEL,
     MODEL,
@@ -29,6 +28,7 @@ from .options import (
     finite,
 )
 from .presets import ORDER
+from .restoration import Restoration
 
 
 def denoise(
@@ -294,13 +294,13 @@ def denoise(
 
     Also: find photos -name '*.jpg' -print0 | rng denoise --files-from - -0 --out clean/ --json
     """
-    raise typer.Exit(process(locals()))
+    raise typer.Exit(run_command(locals()))
 
 
-def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
-    """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
+def run_command(given: Mapping[str, Any], restoration: Callable[[], Restoration] = Restoration) -> Exit:
+    """Do what the options of `denoise` say, `given` by their names; other commands have a `restoration` to do."""
     from .progress import waiting
 
     with waiting("loading …", given["quiet"]):
-        from .processing import process  # late: help needs no codec
-    return process(given, asked)
+        from .processing import run_command  # late: help needs no codec
+    return run_command(given, restoration)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,7 @@ def preset_names() -> Sequence[str]:
 
 
 def settings(path: Path, preset: str | None, options: set[str]) -> dict[str, Any]:
-    """The file's settings and over them the preset's, by the names of `options`; UsageError for one that is unknown.
-
-    A file serves all commands that read one: what only `rng denoise` knows is no mistake, and passed over elsewhere.
-    """
+    """The file's settings and over them the preset's, by the names of `options`; UsageError for one that is unknown."""
     content = read(path)
     presets = content.pop("preset", {})
     if preset is not None and preset not in presets:
@@ -72,14 +68,8 @@ def settings(path: Path, preset: str | None, options: set[str]) -> dict[str, Any
         raise UsageError(f"{path} has no preset {preset!r}", f"its presets: {known}")
     merged: dict[str, Any] = {}
     for table in (content, presets.get(preset, {})):
-        merged |= _checked(table, path, options | _of_denoise())
-    return {name: value for name, value in merged.items() if name in options}
-
-
-def _of_denoise() -> set[str]:
-    from .denoise import denoise
-
-    return set(signature(denoise).parameters)
+        merged |= _checked(table, path, options)
+    return merged
 
 
 def _checked(table: Mapping[str, Any], path: Path, options: set[str]) -> dict[str, Any]:
@@ -103,7 +93,9 @@ class Configured(TyperCommand):
                 f"--preset {typed['preset']} needs a file of presets", f"write {NAME}, or name one: --config"
             )
         if path:
-            known = settings(path, typed.get("preset"), {str(option.name) for option in self.params})
+            own = _names(self)
+            found_there = settings(path, typed.get("preset"), own | _names(*_configured(ctx)))
+            known = {name: value for name, value in found_there.items() if name in own}
             ctx.default_map = {**known, "config": str(path)}
         try:
             return super().parse_args(ctx, args)
@@ -113,3 +105,13 @@ class Configured(TyperCommand):
             if path and source is not None and source.name == "DEFAULT_MAP":
                 raise UsageError(f"{path}: {name}: {error.message}", "correct it") from None
             raise
+
+
+def _configured(ctx: Any) -> list[TyperCommand]:
+    """The commands beside this one that read the file as well: what only they know is no mistake in it."""
+    commands = getattr(ctx.parent and ctx.parent.command, "commands", {})
+    return [command for command in commands.values() if isinstance(command, Configured)]
+
+
+def _names(*commands: TyperCommand) -> set[str]:
+    return {str(option.name) for command in commands for option in command.params}

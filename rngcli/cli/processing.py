@@ -5,21 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from ..batch.inputs import Naming, Outcome, checked, is_dng, keep_apart, told
 from ..batch.report import check_report
 from ..batch.shards import Shard
 from ..errors import EnvironmentFault, Exit, Interrupted, PictureError, RngError, UsageError
-from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
 from ..signals import interruptible
 from . import presets, progress
-from .asked import Asked
 from .operands import PIPE, Operands
-from .options import MOST_STEPS
 from .reporter import Reporter
+from .restoration import Restoration
 from .run_report import RunReport
+from .settings import format_asked, options_of
 from .stdio import run_piped
 from .window import Window, check_preview
 
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from ..batch.batch import Batch
     from ..batch.batch_options import BatchOptions
     from ..batch.file_options import Score
-    from ..batch.ray_cluster import Cluster
-    from ..methods.contract import Request
 
 
-def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exit:
-    """Do what the options of `denoise` say, `given` by their names; other commands have more `asked` for."""
+def run_command(given: Mapping[str, Any], restoration: Callable[[], Restoration] = Restoration) -> Exit:
+    """Do what the options of `denoise` say, `given` by their names; other commands have a `restoration` to do."""
     # What Pillow remarks on in metadata concerns programmers; what concerns the user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
     with Reporter(given["json"], given["quiet"], given["log"]) as tell, tell.failures(), interruptible():
@@ -40,73 +38,67 @@ def process(given: Mapping[str, Any], asked: Callable[[], Asked] = Asked) -> Exi
             tell.say(line)
         if given["preview"]:
             return _preview(given, tell)
+        places = _Places.of(given)
+        options = _loaded(given, places, restoration)
+        if places.operands.piped:
+            return run_piped(places.operands, options, tell)
+        batch = places.batch(options)
+        return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, given["report"], tell)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What is read and where results go: all that can be refused before torch is loaded."""
+
+    operands: Operands
+    naming: Naming
+    shard: Shard | None
+    step_map: Path | None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> _Places:
         operands = Operands(tuple(given["paths"] or ()), given["out"], given["files_from"], given["null"])
         files_only = ("suffix", "reference", "report", "step_map", "shard", "ray", "dry_run", "mask")
         named_only = [name for name in files_only if given.get(name)]
         operands.check([f"--{name.replace('_', '-')}" for name in named_only], given["json"])
-        report, step_map = given["report"], given["step_map"]
         shard = Shard.named(given["shard"]) if given["shard"] else None
-        if report:
-            check_report(report)
-            if given["log"] and given["log"].absolute() == report.absolute():
-                raise UsageError("--log and --report are one file", "give each its own")
+        _check_report(given["report"], given["log"])
         _check_reference(given["reference"])
         naming = Naming(given["suffix"], format_asked(given["format"]))
+        if operands.piped and operands.target != PIPE:
+            checked(operands.target, naming)
+        return cls(operands, naming, shard, given["step_map"])
 
-        with progress.waiting("loading …", given["quiet"]):
-            from ..batch.batch import Batch
-            from ..device import heed_cpu_quota
+    def batch(self, options: BatchOptions) -> Batch:
+        """All pictures of the run, sorted out."""
+        from ..batch.batch import Batch
 
-        heed_cpu_quota()
-        to_dng = is_dng(operands.target, naming)
-        options = options_of(given, naming.format, to_dng, asked())
-        if to_dng and options.operator and options.operator.scale > 1:
-            raise UsageError("a DNG holds a camera's pixels at their own size", "leave out --format dng")
-        if operands.piped:
-            if operands.target != PIPE:
-                checked(operands.target, naming)
-            return run_piped(operands, options, tell)
-        inputs = operands.plan(naming, step_map)
-        inputs = shard.of(inputs) if shard else inputs
-        if step_map:
-            keep_apart(inputs.tasks, step_map)
-        batch = Batch(inputs, options)
-        return _say_what_would_be_done(batch, tell) if given["dry_run"] else _run(batch, report, tell)
+        inputs = self.operands.plan(self.naming, self.step_map)
+        inputs = self.shard.of(inputs) if self.shard else inputs
+        if self.step_map:
+            keep_apart(inputs.tasks, self.step_map)
+        return Batch(inputs, options)
 
 
-def options_of(given: Mapping[str, Any], format: Format | None, to_dng: bool, asked: Asked) -> BatchOptions:
-    """How pictures are done, read and written; UsageError where a word among it is not known."""
-    from ..batch.batch_options import BatchOptions
-    from ..batch.file_options import FileOptions
-    from ..inference.strength import Strength
+def _loaded(given: Mapping[str, Any], places: _Places, restoration: Callable[[], Restoration]) -> BatchOptions:
+    """The options of the batch; torch is loaded for them."""
+    with progress.waiting("loading …", given["quiet"]):
+        from ..batch import batch  # noqa: F401 - what takes the time
+        from ..device import heed_cpu_quota
 
-    files = FileOptions(
-        ReadOptions(
-            given["max_pixels"], given["raw_bright"], _raw_space(given["raw_space"]), to_dng, given["keep_hot_pixels"]
-        ),
-        WriteOptions(given["quality"], given["strip_metadata"]),
-        fail_fast=given["fail_fast"],
-        reference=given["reference"],
-        step_maps=given["step_map"],
-        masks=asked.masks,
-        strength=Strength(given["strength"] * given["luma"], given["strength"] * given["chroma"]),
-    )
-    return BatchOptions(
-        _request(given), given["model"], given["device"], given["precision"], given["batch_size"] or None,
-        format, files, given["overwrite"], given["method"], asked.operator, asked.recipe, _cluster(given),
-    )  # fmt: skip
+    heed_cpu_quota()
+    to_dng = is_dng(places.operands.target, places.naming)
+    options = options_of(given, places.naming.format, to_dng, restoration())
+    if to_dng and options.operator and options.operator.scale > 1:
+        raise UsageError("a DNG holds a camera's pixels at their own size", "leave out --format dng")
+    return options
 
 
-def _cluster(given: Mapping[str, Any]) -> Cluster | None:
-    from ..batch.ray_cluster import Cluster
-
-    if not given["ray"]:
-        if given["workers"]:
-            raise UsageError("--workers is about a cluster", "add --ray ADDRESS|local")
-        return None
-    if given["device"] != "auto":
-        raise UsageError("--device is the cluster's own to choose with --ray", "leave it out")
-    return Cluster(given["ray"], given["workers"])
+def _check_report(report: Path | None, log: Path | None) -> None:
+    if report:
+        check_report(report)
+        if log and log.absolute() == report.absolute():
+            raise UsageError("--log and --report are one file", "give each its own")
 
 
 def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
@@ -120,7 +112,7 @@ def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
         from .preview import preview
 
     heed_cpu_quota()
-    options = options_of(given, None, False, Asked())
+    options = options_of(given, None, False, Restoration())
     preview(given["paths"] or (), window, file, options, tell)
     return Exit.OK
 
@@ -128,45 +120,6 @@ def _preview(given: Mapping[str, Any], tell: Reporter) -> Exit:
 def _check_reference(reference: Path | None) -> None:
     if reference and not reference.is_dir():
         raise UsageError(f"--reference {reference} is no folder", "give the folder of the clean pictures")
-
-
-def format_asked(name: str | None) -> Format | None:
-    """What --format names, a format or a suffix of one."""
-    meant = format_named(name)
-    if meant is None or meant in get_args(Format):
-        return meant  # type: ignore[return-value]
-    raise UsageError(f"unknown --format {name!r}", f"use one of {', '.join(get_args(Format))}")
-
-
-def _raw_space(name: str) -> RawSpace:
-    if name in get_args(RawSpace):
-        return name  # type: ignore[return-value]
-    raise UsageError(f"unknown --raw-space {name!r}", f"use one of {', '.join(get_args(RawSpace))}")
-
-
-def _request(given: Mapping[str, Any]) -> Request:
-    from ..methods.contract import Request
-
-    steps = given["steps"]
-    if steps != "auto" and (not steps.isdecimal() or int(steps) > MOST_STEPS):
-        raise UsageError(f"--steps {steps!r} is neither auto nor a number", f"give auto, or a number 0..{MOST_STEPS}")
-    number = None if steps == "auto" else int(steps)
-    return Request(given["max_steps"], number, given["detail"], given["seed"],
-                   noise_scale=given["noise_scale"], sigma=_sigma(given["sigma"]),
-                   keep_banding=given["keep_banding"])  # fmt: skip
-
-
-def _sigma(text: str) -> float | None:
-    """On the [0, 1] scale; None: estimated."""
-    if text == "auto":
-        return None
-    try:
-        sigma = float(text)
-    except ValueError:
-        sigma = -1.0
-    if not 0 <= sigma <= 255:
-        raise UsageError(f"--sigma {text!r} is neither auto nor a noise level", "give auto, or a number 0..255")
-    return sigma / 255
 
 
 def _forecast(batch: Batch) -> str:

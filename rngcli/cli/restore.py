@@ -10,10 +10,10 @@ import typer
 
 from ..errors import UsageError
 from . import completion
-from .asked import Asked
-from .denoise import process
+from .denoise import run_command
 from .like_denoise import like_denoise
 from .options import PROCESS
+from .restoration import Restoration
 
 restore = typer.Typer(help="Undo blur, lack of pixels, or holes, by DiffPIR.", no_args_is_help=True)
 
@@ -41,13 +41,13 @@ def deblur(kernel: Kernel, **given: Any) -> Any:
     The kernel reaches 60 px at most. --sigma 0 means: no noise but the rounding of 8 bits.
     """
 
-    def asked() -> Asked:
+    def restoration() -> Restoration:
         from ..diffusion.operators import Blur
 
         found = _kernel(kernel)
-        return Asked(Blur(found), f"deblur {_digest(found)}")
+        return Restoration(Blur(found), f"deblur {_digest(found)}")
 
-    return process(given, asked)
+    return run_command(given, restoration)
 
 
 @restore.command()
@@ -82,13 +82,13 @@ def upscale(
     Pixel i of a picture is taken to lie at pixel SCALE·i of the large one.
     """
 
-    def asked() -> Asked:
+    def restoration() -> Restoration:
         from ..diffusion.operators import Decimate
 
         found = _kernel(f"gaussian:{scale / 2}" if kernel == "auto" else kernel)
-        return Asked(Decimate(found, scale), f"upscale {scale} {_digest(found)}")
+        return Restoration(Decimate(found, scale), f"upscale {scale} {_digest(found)}")
 
-    return process(given, asked)
+    return run_command(given, restoration)
 
 
 @restore.command()
@@ -111,12 +111,12 @@ def inpaint(
     Scratches, dust and missing pixels; large holes are filled smoothly, never with things.
     """
 
-    def asked() -> Asked:
+    def restoration() -> Restoration:
         from ..diffusion.operators import Mask
 
-        return Asked(Mask(), f"inpaint {_state(mask)}", mask)
+        return Restoration(Mask(), f"inpaint {_state(mask)}", mask)
 
-    return process({**given, "mask": mask}, asked)
+    return run_command({**given, "mask": mask}, restoration)
 
 
 def _kernel(text: str) -> Any:

@@ -21,10 +21,10 @@ from ..device import heed_cpu_quota
 from ..errors import Exit, NoInputError, UsageError
 from ..inference.pipeline import Pipeline
 from ..signals import interruptible
-from .asked import Asked
 from .presets import used
-from .processing import format_asked, options_of
 from .reporter import Reporter
+from .restoration import Restoration
+from .settings import format_asked, options_of
 
 POLL = 2.0  # [s] between two looks, where nothing tells of changes
 STILL = 1.0  # [s] for which a file must not have changed: then it is whole
@@ -46,7 +46,7 @@ def watch_folder(folder: Path, out: Path, given: Mapping[str, Any]) -> Exit:
                 raise UsageError("a page is made of a run that ends", "give a .json or a .csv to --report")
         shard = Shard.named(given["shard"]) if given["shard"] else None
         format = format_asked(given["format"])
-        options = options_of(given, format, format == "dng", Asked())
+        options = options_of(given, format, format == "dng", Restoration())
         watched = Watched(folder, out, Naming(given["suffix"], format), options, shard)
         watched.check()
         for line in filter(None, (used(given), f"watching {folder} -> {out}; Ctrl-C ends it")):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Restoration:
     """What but noise a command is to undo, a text that changes with it, and the masks where pixels are missing."""
 
     operator: Operator | None = None
