@@ -1,4 +1,4 @@
-"""Whether tiles can be told apart in a model's pictures: the gradient where they blend, over that of elsewhere."""
+"""Whether tiles can be told apart in a model's pictures: the gradient where they blend, over that beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .tiling import Axis
 
 HEIGHT, WIDTH = 1280, 1696  # [px], 3 × 4 tiles
 SIGMA = 25 / 255
+BESIDE = 64  # [px] on either side of where tiles blend
 ALLOWED = 0.02  # the ratio may be off from 1 by so much …
 MARGIN = 0.005  # … and by this much less where it is chosen, since other machines round differently
 
@@ -23,16 +24,18 @@ def noisy_ramp() -> np.ndarray:
 
 
 def border_ratio(picture: np.ndarray, axis: Axis, direction: int) -> float:
-    """Mean |gradient| of (H, W, C) where the axis's tiles blend, over that elsewhere; `direction` 0: down, 1: across.
+    """Mean |gradient| of (H, W, C) where the axis's tiles blend, over that beside it; `direction` 0: down, 1: across.
 
-    Above 1, tiles differ by a step; below 1, two textures that do not agree have averaged out.
+    Above 1, tiles differ by a step; below 1, two textures that do not agree have averaged out. Beside it, and not over
+    the whole picture: how much noise is left hangs on the brightness, and on how far the picture's border is.
     """
     gradient = np.abs(np.diff(picture, axis=direction)).mean(axis=(1 - direction, 2))
-    blended = np.zeros(len(gradient), bool)
+    blended, beside = np.zeros((2, len(gradient)), bool)
     for k in range(1, axis.count):
-        first = axis.start(k) + axis.discard
-        blended[first - 1 : first + axis.overlap - 2 * axis.discard + 1] = True
-    return float(gradient[blended].mean() / gradient[~blended].mean())
+        first = axis.start(k) + axis.discard - 1
+        last = first + axis.overlap - 2 * axis.discard + 2
+        blended[first:last] = beside[first - BESIDE : last + BESIDE] = True
+    return float(gradient[blended].mean() / gradient[beside & ~blended].mean())
 
 
 def border_ratios(pipeline: Pipeline, request: Request) -> tuple[float, float]:
