@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..batch.inputs import expanded
 from .options import DEFAULT_MODEL, MOST_STEPS, BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
 from .progress import duration
 
@@ -50,6 +49,7 @@ def bench(
     """
     import tempfile
 
+    from ..batch.inputs import expanded
     from ..device import heed_cpu_quota
     from ..evaluation.speed.measurement import Subject, measure
     from ..inference.pipeline import Pipeline

@@ -90,9 +90,10 @@ def preview(paths: Sequence[Path], window: Window, file: Path, options: BatchOpt
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:
     """Of all inputs; a last argument that is not there yet is the OUT of the run that is to come."""
-    *first, last = paths or [Path()]
-    given = first if first and not os.path.lexists(last) and not glob.has_magic(str(last)) else paths
-    there = [path for source in given for path in expanded(source)]
+    inputs = list(paths)
+    if len(inputs) > 1 and not os.path.lexists(inputs[-1]) and not glob.has_magic(str(inputs[-1])):
+        inputs.pop()
+    there = [path for source in inputs for path in expanded(source)]
     found = [picture for path in there for picture in (pictures_below(path) if path.is_dir() else [path])]
     if not found:
         raise NoInputError("there is no picture to look at", "rng denoise IN --preview 512 preview.png")
