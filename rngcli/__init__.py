@@ -4,12 +4,16 @@
 docs/API.md. They load torch when they are first asked for; `import rngcli` does not.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 from .errors import EnvironmentFault, ModelError, NoInputError, PictureError, RngError, UsageError
 
 __version__ = "0.1.0"
+
+# Read by torch when it first takes memory: large tensors then lie in pages of 2 MiB, one fault each, if Linux can.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _LATE = ("Denoiser", "Outcome", "Settings", "denoise", "denoise_folder")  # of rngcli.api
 __all__ = [

@@ -1,6 +1,9 @@
 """The bench measures what it says: every row of a batch, every wait, and the same pictures as the engine's."""
 
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +22,8 @@ from rngcli.methods.contract import Request
 from rngcli.models.bundle import save
 from tests.test_recovery import bundle  # noqa: F401 - a fixture: a method that costs nothing
 from tests.tiny import random_bundle
+
+PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def noise(*shape):
@@ -109,3 +114,11 @@ def test_the_command(tmp_path):
     assert "24 Mpx take" in plain.stdout
     assert "a step" not in plain.stdout
     assert not plain.stderr
+
+
+@pytest.mark.parametrize(("said", "asked"), [(None, "1"), ("0", "0")])
+def test_torch_is_asked_for_large_pages_before_it_is_loaded_unless_told_otherwise(said, asked):
+    told = {key: value for key, value in os.environ.items() if key != PAGES} | ({PAGES: said} if said else {})
+    script = f"import rngcli, os, sys; print(os.environ['{PAGES}'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], env=told, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [asked, "False"]

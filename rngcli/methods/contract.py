@@ -20,7 +20,7 @@ Held = dict[str, Tensor]  # what a slot keeps of a tile between calls, by name; 
 Plan = tuple[float, ...]  # the levels that a tile visits, noisiest first; an empty one: nothing is to be generated
 STATE = "state"  # the name under which `begin` and `step` are kept
 
-SIDES = (128, 256, 384, 448, 512, 576, 640)  # [px] of the tiles among which a picture's size decides
+SIDES = (128, 256, 384, *range(448, 641, 32))  # [px] of the tiles among which a picture's size decides
 OF_EVERY_METHOD = frozenset({"keep_banding"})  # options of a Request that the engine sees to
 
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)

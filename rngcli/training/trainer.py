@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..atomic import remove_parts, whole
-from ..device import bfloat16_pays
+from ..device import bfloat16_pays, keep_freed_memory
 from ..errors import Diverged, EnvironmentFault, ModelError
 from ..signals import Interruption
 from .compile_fallback import Forward
@@ -54,6 +54,7 @@ class Trainer:
         self.device = next(stage.net.parameters()).device
         self.average = deepcopy(stage.net).eval().requires_grad_(False)
         self.forward = Forward(stage.net, self.device, spec.compile)
+        keep_freed_memory()
         self._parallel: nn.Module = self.forward  # what the ranks train together, once a run begins
         self.tell: Callable[[str], None] = lambda line: None
         self.optimisers = optimisers(stage.net, spec.optimiser, spec.lr, spec.weight_decay)
