@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import cache
@@ -199,16 +199,33 @@ def _share(folder: Path) -> float | None:
 
 
 @cache
+def _mallopt() -> Callable[[int, int], int]:
+    with suppress(OSError, AttributeError):  # other C libraries have no such switch
+        return ctypes.CDLL(None).mallopt
+    return lambda option, value: 0
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what the networks' intermediate results leave free, instead of asking the kernel for it again.
 
-    By default each large tensor's pages are given back and faulted in anew: a fifth of a network's time on a CPU, and
-    more of a large tile's.
+    By default each large tensor's pages are given back and faulted in anew: a fifth of a network's time on a CPU.
     """
-    with suppress(OSError, AttributeError):  # other C libraries have no such switch
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: else what has more than 32 MiB is mapped by itself, and goes back when freed
-        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+    _mallopt()(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, the most that is allowed
+    _mallopt()(-1, 2**30)  # M_TRIM_THRESHOLD
+
+
+@contextmanager
+def tensors_kept() -> Iterator[None]:
+    """While networks run, the same for tensors beyond 32 MiB, which are else mapped one by one.
+
+    Not always: what a large picture takes goes back as soon as it is free, and leaves no holes.
+    """
+    mallopt = _mallopt()
+    mallopt(-4, 0)  # M_MMAP_MAX
+    try:
+        yield
+    finally:
+        mallopt(-4, 65536)  # glibc's own
 
 
 def can_compile(device: torch.device) -> bool:

@@ -2,16 +2,20 @@
 
 import json
 import os
+import platform
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rngcli import images
 from rngcli.cli import app
+from rngcli.device import keep_freed_memory, tensors_kept
 from rngcli.evaluation.speed import measurement, peers
 from rngcli.evaluation.speed.loops import PlainLoop, fixed_batches
 from rngcli.evaluation.speed.measurement import STAGES, Subject, budget_line, measure
@@ -122,3 +126,16 @@ def test_torch_is_asked_for_large_pages_before_it_is_loaded_unless_told_otherwis
     script = f"import rngcli, os, sys; print(os.environ['{PAGES}'], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], env=told, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [asked, "False"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_a_large_tensor_leaves_free_is_kept_while_networks_run():
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(48 * 2**18)  # 48 MiB, 12 288 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    with tensors_kept():
+        faults()
+        assert faults() < 100

@@ -18,6 +18,7 @@ from ..device import (
     is_out_of_memory,
     keep_freed_memory,
     placed_bytes,
+    tensors_kept,
     usual_capacity,
 )
 from ..diffusion.operators import Identity, Operator, Seen
@@ -187,7 +188,7 @@ class Pipeline:
 
         A tile whose picture is None has failed already, and starts on black.
         """
-        with exact_float32(self.device):
+        with exact_float32(self.device), tensors_kept():
             held, plans = self.method.start(self._seen(tiles, pictures), request)
             self.slots.write(held, self.slots.of(tiles)[1])
             for tile, plan in zip(tiles, plans, strict=False):
@@ -221,7 +222,7 @@ class Pipeline:
         after = self._sent([(*tile.plan, self.method.end)[tile.done + 1] for tile in tiles], np.float32)
         _, write = self.slots.of(tiles)
         assert self._stepped
-        with exact_float32(self.device):
+        with exact_float32(self.device), tensors_kept():
             self._stepped(numbers, write, now, after, seed=seed)
 
     def _evaluate(self, numbers: Tensor, write: Tensor, now: Tensor, after: Tensor, seed: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..atomic import remove_parts, whole
-from ..device import bfloat16_pays, keep_freed_memory
+from ..device import bfloat16_pays, keep_freed_memory, tensors_kept
 from ..errors import Diverged, EnvironmentFault, ModelError
 from ..signals import Interruption
 from .compile_fallback import Forward
@@ -145,7 +145,8 @@ class Trainer:
     def _gradient(self) -> tuple[float, float]:
         """The step's mean loss, and the norm of its gradient before it is clipped."""
         self.stage.net.zero_grad(set_to_none=True)
-        loss = self._backward()
+        with tensors_kept():
+            loss = self._backward()
         return loss, float(nn.utils.clip_grad_norm_(self.stage.net.parameters(), self.spec.clip))
 
     def _backward(self) -> float:
