@@ -3,19 +3,17 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from rngcli import images
 from rngcli.cli import app
-from rngcli.device import keep_freed_memory, tensors_kept
 from rngcli.evaluation.speed import measurement, peers
 from rngcli.evaluation.speed.loops import PlainLoop, fixed_batches
 from rngcli.evaluation.speed.measurement import STAGES, Subject, budget_line, measure
@@ -128,14 +126,28 @@ def test_torch_is_asked_for_large_pages_before_it_is_loaded_unless_told_otherwis
     assert done.stdout.split() == [asked, "False"]
 
 
+LARGE = """
+import resource, torch
+from contextlib import nullcontext
+from rngcli.device import keep_freed_memory, tensors_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(48 * 2**18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+for kept in nullcontext(), tensors_kept():
+    with kept:
+        print(min(faults() for _ in range(8)))
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_what_a_large_tensor_leaves_free_is_kept_while_networks_run():
-    def faults():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(48 * 2**18)  # 48 MiB, 12 288 pages
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    keep_freed_memory()
-    with tensors_kept():
-        faults()
-        assert faults() < 100
+    told = os.environ | {PAGES: "0"}  # in small pages, 12 288 of them
+    done = subprocess.run([sys.executable, "-c", LARGE], env=told, capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < 100
+    always = "[always]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    assert given_back > 10_000 or always
