@@ -17,6 +17,7 @@ from .batch.batch_options import BatchOptions
 from .batch.file_options import FileOptions
 from .batch.in_memory import denoised
 from .batch.inputs import Naming, Outcome, is_dng, plan
+from .defaults import DEFAULT_MODEL, MOST_STEPS
 from .errors import UsageError
 from .images import Format, Image, ReadOptions, WriteOptions, array_of, format_named, image_of, read, samples_like
 from .inference.pipeline import Pipeline
@@ -27,7 +28,6 @@ from .models.bundle import load, resolve
 __all__ = ["Denoiser", "Outcome", "Picture", "Settings", "denoise", "denoise_folder"]
 
 Picture = np.ndarray | str | os.PathLike[str]
-MOST_STEPS = 10_000  # evaluations of a generator: far beyond what any process has levels for
 
 
 class Settings(TypedDict, total=False):
@@ -58,7 +58,7 @@ def denoise(
     steps: int | None = None,
     seed: int = 0,
     sigma: float | None = None,
-    model: str | os.PathLike[str] = "rng-s",
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str = "auto",
     precision: str = "auto",
     method: str | None = None,
@@ -103,7 +103,7 @@ class Denoiser:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = "rng-s",
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -149,7 +149,7 @@ def denoise_folder(
     quality: int | None = None,
     strip_metadata: bool = False,
     overwrite: bool = False,
-    model: str | os.PathLike[str] = "rng-s",
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str = "auto",
     precision: str = "auto",
     method: str | None = None,

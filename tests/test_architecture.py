@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground upwards; the files at the top of the package lie below every folder.
 FLOORS = [
-    "errors",
+    "errors defaults",
     "rngcli",
     "atomic signals device pages",
     "nets diffusion images metrics",

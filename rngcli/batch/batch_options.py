@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from ..defaults import DEFAULT_MODEL
 from ..device import find_device, find_precision
 from ..diffusion.operators import Operator
 from ..errors import UsageError
@@ -26,7 +27,7 @@ class BatchOptions:
     """
 
     request: Request = field(default_factory=Request)
-    model: str = "rng-s"  # a shipped model's name, or a bundle's path
+    model: str = DEFAULT_MODEL  # a shipped model's name, or a bundle's path
     device: str = "auto"  # or several: "cuda:0,cuda:1", "all"
     precision: str = "auto"
     capacity: int | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, MOST_STEPS, BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
+from ..defaults import DEFAULT_MODEL, MOST_STEPS
+from .options import BatchSize, Debug, Device, MethodName, Model, Precision, Quiet
 from .progress import duration
 
 if TYPE_CHECKING:

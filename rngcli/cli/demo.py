@@ -24,6 +24,7 @@ from torch import Tensor
 from .. import images
 from ..data.degrade import add_gaussian
 from ..data.sensors import CameraSpec, add_camera_noise
+from ..defaults import DEFAULT_MODEL
 from ..errors import EnvironmentFault, ModelError, RngError
 from ..metrics.fidelity import psnr
 from ..metrics.lpips import LPIPS
@@ -196,7 +197,7 @@ def main() -> None:
     """`python -m rngcli.cli.demo OUT [--model NAME|FILE]`."""
     parser = argparse.ArgumentParser(prog="python -m rngcli.cli.demo", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write into")
-    parser.add_argument("--model", default="rng-s", metavar="NAME|FILE", help="see `rng models list`")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help="see `rng models list`")
     given = parser.parse_args()
     try:
         run(given.out, given.model)

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..defaults import DEFAULT_MODEL, MOST_STEPS
 from ..errors import Exit
 from . import completion
 from .options import (
-    DEFAULT_MODEL,
     MODEL,
-    MOST_STEPS,
     OUTPUT,
     PROCESS,
     REPORT,

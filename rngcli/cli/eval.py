@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..defaults import DEFAULT_MODEL, MOST_STEPS
 from ..errors import Exit, Interrupted, UsageError
 from ..signals import interruptible
 from . import completion
 from .eval_output import row_progress, settle, tell
-from .options import DEFAULT_MODEL, MOST_STEPS, REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
+from .options import REPORT, BatchSize, Debug, Device, Model, Precision, Quiet, Seed
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationPlan

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, ModelArgument, Precision
+from ..defaults import DEFAULT_MODEL
+from .options import ModelArgument, Precision
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
@@ -21,11 +22,11 @@ models = typer.Typer(help="List, show, verify, import and export models.", no_ar
 @models.command("list")
 def list_models() -> None:
     """The shipped models: name, size in MB, SHA-256."""
-    from ..models.bundle import DEFAULT, file_hash
+    from ..models.bundle import file_hash
     from ..models.model_zoo import available
 
     for path in available().values():
-        mark = "  (default)" if path.stem == DEFAULT else ""
+        mark = "  (default)" if path.stem == DEFAULT_MODEL else ""
         typer.echo(f"{path.stem}  {path.stat().st_size / 1e6:.1f} MB  {file_hash(path)[:12]}{mark}")
 
 

@@ -12,9 +12,6 @@ from . import completion
 # Panels of the help, in which options of a kind stand together.
 PROCESS, MODEL, OUTPUT, REPORT = "How far it goes", "Model and machine", "Input and output", "What it tells"
 
-DEFAULT_MODEL = "rng-s"
-MOST_STEPS = 10_000  # evaluations of a generator: far beyond what any process has levels for
-
 
 def finite(value: float | None) -> float | None:
     """As a callback: nan passes every comparison, so no range refuses it."""

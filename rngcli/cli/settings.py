@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
+from ..defaults import MOST_STEPS
 from ..errors import UsageError
 from ..images import Format, RawSpace, ReadOptions, WriteOptions, format_named
-from .options import MOST_STEPS
 from .restoration import Restoration
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import torch
 
 from .. import __version__
 from ..data import Benchmark, named, paired, with_noise
+from ..defaults import DEFAULT_MODEL
 from ..errors import UsageError
 from ..inference.pipeline import Pipeline
 from ..metrics.suite import Judge, Options
@@ -103,7 +104,7 @@ class SetOptions:
 class ModelOptions:
     """A model's name or path, where it computes, at which precision, and on how many tiles at once (None: as suits)."""
 
-    name: str = "rng-s"
+    name: str = DEFAULT_MODEL
     device: str = "auto"
     precision: str = "auto"
     capacity: int | None = None

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ..atomic import whole
+from ..defaults import DEFAULT_MODEL
 from ..errors import ModelError
 from ..nets.bands import BandController, BandSpec
 from ..nets.controller import Controller, ControllerSpec
@@ -25,7 +26,6 @@ from .difference import difference, restored, shapes_of
 from .model_zoo import available
 
 FORMAT, FIRST_FORMAT = "rng-bundle-2", "rng-bundle-1"
-DEFAULT = "rng-s"
 NETWORKS: dict[str, tuple[type, type]] = {
     "nafnet": (NAFNetSpec, NAFNet),
     "unet": (UNetSpec, UNet),
@@ -169,7 +169,7 @@ def networks_hash(networks: Iterable[nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
-def load(name_or_path: str | Path = DEFAULT) -> Bundle:
+def load(name_or_path: str | Path = DEFAULT_MODEL) -> Bundle:
     """Read a bundle by name or path; the networks are in float32, in evaluation mode, on the CPU.
 
     Raises ModelError where the file is missing, damaged, of another format, or holds other keys than its specs say;
