@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 # Read by torch when it first takes memory: large tensors then lie in pages of 2 MiB, one fault each, if Linux can.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# Read by oneDNN, which else keeps 1024 operations made for a shape of tiles, 25 MB a shape; a shape needs a hundred.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 _LATE = ("Denoiser", "Outcome", "Settings", "denoise", "denoise_folder")  # of rngcli.api
 __all__ = [

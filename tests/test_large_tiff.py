@@ -107,7 +107,7 @@ class Hungry(Pipeline):
     left = 1
 
     def finish(self, tiles, *more):
-        if tiles[0].index > 3 and Hungry.left and self.capacity > 1:
+        if tiles[0].index > 1 and Hungry.left and self.capacity > 1:
             Hungry.left = 0
             raise torch.OutOfMemoryError("out of memory")
         return super().finish(tiles, *more)

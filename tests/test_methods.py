@@ -39,7 +39,7 @@ def blurred(x):
 class SlowBlur:
     """Each pixel fourfold, and in three steps a blend towards a blur; what noise there is on the way is taken away."""
 
-    frame = Frame(tile=48, context=4, scale=2, overlap=12, discard=3)
+    frame = Frame(tile=(48, 48), context=4, scale=2, overlap=12, discard=3)
     holds = {"large": (3, 112, 112), "goal": (3, 112, 112), "grey": (1, 56, 56), STATE: (3, 112, 112)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
     end, unit = 0.0, 1.0
@@ -116,7 +116,7 @@ def test_a_second_method_runs_on_slots_and_a_frame_of_its_own(toy, capacity, det
         result = results[job.key]
         height, width = job.pixels.shape[:2]
         assert result.pixels.shape == (2 * height, 2 * width, 3)
-        assert (result.grid.height, result.grid.size, len(result.grid)) == (2 * height, 96, result.steps.size)
+        assert (result.grid.height, result.grid.tile, len(result.grid)) == (2 * height, (96, 96), result.steps.size)
         assert set(result.steps.flat) == {3 if detail else 0}
         if min(height, width) > 4:
             np.testing.assert_allclose(result.pixels, expected(job.pixels, detail), atol=2e-6)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rngcli.diffusion import kernels
-from rngcli.diffusion.operators import FLOOR, Blur, Decimate, Identity, Mask, Seen, filled, interpolated
+from rngcli.diffusion.operators import Blur, Decimate, Identity, Mask, Seen, filled, interpolated
 from rngcli.errors import UsageError
 
 LOPSIDED = kernels.normalised(torch.tensor([[0, 1, 2], [0, 5, 3], [1, 0, 0]]).double())
@@ -57,7 +57,7 @@ def test_a_data_step_equals_a_dense_solver(operator):
     y, seen, variance = scene(operator)
     met = operator.meet(y, seen, variance)
     h = dense(operator)
-    floor = FLOOR if isinstance(operator, Decimate) else 0
+    floor = operator.floor if isinstance(operator, Decimate) else 0
     for i in range(len(y)):
         noise, weights = seen.sigma[i] ** 2 + floor**2, trusted(operator, seen)[i]
         inverse = torch.eye(SIDE * SIDE, dtype=torch.float64) / variance[i]
@@ -120,6 +120,24 @@ def test_what_lies_in_holes_tells_nothing(operator):
     assert torch.equal(operator.meet(y, seen, variance), operator.meet(y, other, variance))
     if not isinstance(operator, Identity):  # a method that only denoises reconstructs its holes as well
         assert torch.equal(operator.first(seen), operator.first(other))
+
+
+@pytest.mark.parametrize("kernel", [kernels.gaussian(1.6), kernels.motion(15, 30)], ids=["gaussian", "motion"])
+def test_a_picture_without_noise_does_not_ring_at_its_border(kernel):
+    """What lies beyond the border is not known, and a kernel has frequencies that it all but erases."""
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 16, 16, dtype=torch.float64, generator=rng)
+    picture = picture.repeat_interleave(10, 2).repeat_interleave(10, 3)
+    operator, inner = Blur(kernel), (..., slice(40, 120), slice(40, 120))
+    valid = torch.zeros(1, 1, 160, 160, dtype=torch.float64)
+    valid[inner] = 1
+    seen = Seen((operator.apply(picture) * 255).round() / 255, valid, torch.zeros(1, dtype=torch.float64))
+    first = operator.first(seen)
+    met = operator.meet(first, seen, torch.tensor([0.4], dtype=torch.float64))
+    for image in (first, met):
+        assert (image - picture)[inner].square().mean() < (seen.pixels - picture)[inner].square().mean()
+        assert image.min() > -1
+        assert image.max() < 2
 
 
 @pytest.mark.parametrize("kernel", [kernels.gaussian(1.6), kernels.motion(15, 30)], ids=["gaussian", "motion"])

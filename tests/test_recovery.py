@@ -34,7 +34,7 @@ KINDS = (
 class Halving:
     """A method that costs nothing: halves the state towards the picture, as often as the tile is bright."""
 
-    frame = Frame(tile=32, context=4, overlap=8, discard=2)
+    frame = Frame(tile=(32, 32), context=4, overlap=8, discard=2)
     holds = {"x": (3, 40, 40), STATE: (3, 40, 40)}  # noqa: RUF012
     understands = frozenset({"detail", "seed"})
     end, unit = 0.0, 1.0

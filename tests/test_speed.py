@@ -74,7 +74,7 @@ def test_the_plain_loop_makes_the_engines_picture():
 
 def test_every_figure_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "SIDE", 32)
-    images.write(tmp_path / "a.png", images.Image(noise(70, 700)))
+    images.write(tmp_path / "a.png", images.Image(noise(70, 1100)))
     made = random_bundle()
     opened = []
 
@@ -85,7 +85,7 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     figures = measure(Subject(opening, Request(), [tmp_path / "a.png"]), lambda what: None)
     assert set(figures.seconds) == set(STAGES)
     assert all(seconds > 0 for seconds in figures.seconds.values())
-    assert (figures.tiles, figures.megapixels) == (2, pytest.approx(0.049))
+    assert (figures.tiles, figures.megapixels) == (2, pytest.approx(0.077))
     assert 0 < figures.evaluations <= 4
     assert 0 < figures.start_share < 1
     assert figures.end_to_end * figures.engine * figures.plain * figures.fixed > 0

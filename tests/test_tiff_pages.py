@@ -27,7 +27,7 @@ from rngcli.models.bundle import save
 from tests.tiny import identity_bundle, random_bundle
 
 PLAIN = Request(detail=0)
-SHAPES = [((40, 50, 3), np.uint8), ((700, 20), np.uint16), ((31, 33, 4), np.uint8), ((25, 35), np.float32)]
+SHAPES = [((40, 50, 3), np.uint8), ((1100, 20), np.uint16), ((31, 33, 4), np.uint8), ((25, 35), np.float32)]
 
 
 def page(k):
@@ -167,7 +167,7 @@ def test_one_file_with_n_pages_in_the_count_the_progress_and_the_manifest(tmp_pa
     assert manifest.figures(tasks[0].target)["pages"] == 3
     names = sorted(path.name for path in (tmp_path / "maps").glob("*.png"))
     assert names == ["scan.tif.2.steps.png", "scan.tif.3.steps.png", "scan.tif.steps.png"]
-    assert Pillow.open(tmp_path / "maps" / "scan.tif.2.steps.png").size == (20, 700)
+    assert Pillow.open(tmp_path / "maps" / "scan.tif.2.steps.png").size == (20, 1100)
 
 
 def test_the_same_bits_as_the_pages_one_by_one(tmp_path):

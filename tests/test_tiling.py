@@ -12,10 +12,10 @@ from rngcli.inference.tiling import Axis, Grid
 
 @st.composite
 def grids(draw):
-    size = draw(st.integers(1, 16))
-    overlap = draw(st.integers(0, size - 1))
+    tile = draw(st.tuples(st.integers(1, 16), st.integers(1, 16)))
+    overlap = draw(st.integers(0, min(tile) - 1))
     discard = draw(st.integers(0, overlap // 2))
-    return Grid(draw(st.integers(1, 30)), draw(st.integers(1, 30)), size, overlap, discard)
+    return Grid(draw(st.integers(1, 30)), draw(st.integers(1, 30)), tile, overlap, discard)
 
 
 def blend(grid, tiles, order):
@@ -29,7 +29,7 @@ def blend(grid, tiles, order):
 def test_windows_sum_to_exactly_one(grid):
     total = np.zeros((grid.height, grid.width))
     for i in range(len(grid)):
-        y, x = (start + np.arange(grid.size) for start in grid.origin(i))
+        y, x = (start + np.arange(side) for start, side in zip(grid.origin(i), grid.tile, strict=True))
         on_y, on_x = (y >= 0) & (y < grid.height), (x >= 0) & (x < grid.width)
         window = grid.window(i)
         assert window.min() >= 0
@@ -63,7 +63,7 @@ def test_untouched_tiles_give_the_picture_back(grid):
 @given(grids(), st.randoms(use_true_random=False))
 def test_order_of_arrival_does_not_change_a_bit(grid, random):
     rng = np.random.default_rng(1)
-    tiles = rng.normal(0.5, 1, (len(grid), grid.size, grid.size, 3)).astype(np.float32)
+    tiles = rng.normal(0.5, 1, (len(grid), *grid.tile, 3)).astype(np.float32)
     order = random.sample(range(len(grid)), len(grid))
     assert np.array_equal(blend(grid, tiles, order), blend(grid, tiles, range(len(grid))))
 
@@ -109,6 +109,7 @@ def test_sizes_that_need_no_padding_have_none():
     assert [len(Grid(256, 256)), len(Grid(480, 704)), len(Grid(257, 256))] == [1, 6, 2]
     assert Grid(480, 704).origin(5) == (224, 448)
     assert (Grid(256, 256).window(0) == 1).all()
+    assert [len(Grid(256, 700, tile)) for tile in ((256, 256), (256, 704), (480, 368))] == [3, 1, 2]
 
 
 def test_paper_geometry_12_px_dropped_8_blended():

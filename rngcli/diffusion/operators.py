@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from . import kernels
 from .process import per_tile
 
-FLOOR = 1 / (255 * 12**0.5)  # the least σ_n where a blur is undone: the rounding of 8 bits
+FLOOR = 1 / (255 * 12**0.5)  # the least σ_n where pixels between those seen are found: the rounding of 8 bits
+BLUR_FLOOR = 2 / 255  # the same where a blur is undone: what is not trusted leaks into frequencies that a kernel erased
+EDGE = 8  # [px], over which a blurred picture's border passes into trusted pixels: an edge is at all frequencies
 TAPER = 6  # [px], over which the rim passes into trusted pixels
 TEXTURE = 3e-4  # c of the prior c/f² for first pictures: what photographs have per cycle/px, found on six of them
 WINDOW = 17  # [px] of the mean that a first picture starts from
@@ -79,6 +81,8 @@ class Mask:
 class Decimate:
     """Blurred by a kernel, then every `scale`-th pixel kept: pixel i along a side was seen at scale·i."""
 
+    floor = FLOOR
+
     def __init__(self, kernel: Tensor, scale: int) -> None:
         self.kernel, self.scale = kernel, scale
         self.margin = -(-kernels.reach(kernel) // scale)
@@ -102,7 +106,7 @@ class Decimate:
     def _drawn(self, y: Tensor, seen: Seen, power: Tensor) -> Tensor:
         """y + M·Hᵀ(H·M·Hᵀ + σ_n²)⁻¹[trusted·(pixels − H·y)], M the power of y's error at each frequency."""
         residual = self._trusted(seen) * (seen.pixels - self.apply(y))
-        noise = per_tile(seen.sigma, y).square() + FLOOR**2
+        noise = per_tile(seen.sigma, y).square() + self.floor**2
         otf = self.spectrum(y)
         # H·M·Hᵀ is a convolution as well, by every scale-th sample of M's own, blurred both ways.
         response = torch.fft.irfft2(power * otf.abs().square(), y.shape[-2:])[..., :: self.scale, :: self.scale]
@@ -143,8 +147,14 @@ class Decimate:
 class Blur(Decimate):
     """Blurred by a kernel."""
 
+    floor = BLUR_FLOOR
+
     def __init__(self, kernel: Tensor) -> None:
         super().__init__(kernel, 1)
+
+    def _trusted(self, seen: Seen) -> Tensor:
+        """The same, and the picture's own border passes smoothly as well."""
+        return super()._trusted(seen) * _within(seen.valid)
 
 
 def interpolated(x: Tensor, scale: int) -> Tensor:
@@ -178,6 +188,14 @@ def filled(x: Tensor, valid: Tensor) -> Tensor:
     coarse = F.avg_pool2d(F.pad(x * valid, odd), 2) / share.clamp(min=0.25)
     around = F.interpolate(filled(coarse, (share > 0).to(x)), scale_factor=2, mode="bilinear")
     return torch.where(valid > 0, x, around[..., : size[0], : size[1]])
+
+
+def _within(valid: Tensor) -> Tensor:
+    """0 in holes, 1 at EDGE px and more from them, with a smooth passage between; beyond the tile is no hole."""
+    window = 2 * EDGE + 1
+    share = F.avg_pool2d(F.pad(valid, [EDGE] * 4, value=1.0), window, 1)
+    depth = (window * share - EDGE) / (EDGE + 1)  # of a straight border: 1 / (EDGE + 1) at the first pixel
+    return valid * (0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(0, 1)))
 
 
 def _filtered(x: Tensor, spectrum: Tensor) -> Tensor:

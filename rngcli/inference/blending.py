@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from .scheduler import TileState
 from .tiling import Axis, Grid
 from .transfer import Fetch, sent
 
+Tables = tuple[Tensor, Tensor]  # down (kinds, height), across (kinds, width)
+
 
 @dataclass(frozen=True)
 class Finished:
-    """Tiles whose plans are done, in the canvas's fixed point, (capacity, side, side, 3) int32 on the device.
+    """Tiles whose plans are done, in the canvas's fixed point, (capacity, *tile, 3) int32 on the device.
 
     `told`: on the way to the host are which of them are colours, (capacity,) bool, the shares themselves where one is
     for a canvas there, and whatever else was asked for.
@@ -40,26 +42,31 @@ class Blending:
     """The weights and the emphasis of tiles, by where a tile has neighbours; at the output's scale."""
 
     def __init__(self, frame: Frame, device: torch.device) -> None:
-        grid = Grid.of(frame.tile, frame.tile, frame).magnified(frame.scale)
-        stride = grid.size - grid.overlap
-        alone, row = (Axis(grid.size + k * stride, grid.size, grid.overlap, grid.discard) for k in (0, 2))
-        # By Axis.kind: without neighbours; the first, the last, and the middle one of three.
-        kinds = [(alone, 0), (row, 0), (row, 2), (row, 1)]
+        grid = Grid.of(*frame.tile, frame).magnified(frame.scale)
 
-        def table(values: Callable[[Axis, int], np.ndarray]) -> Tensor:
-            return sent(np.stack([values(axis, k) for axis, k in kinds]).astype(np.float32), device)
+        def tables(values: Callable[[Axis, int], np.ndarray]) -> Tables:
+            rows = ([values(axis, k) for axis, k in _every_kind(axis)] for axis in (grid.y, grid.x))
+            down, across = (sent(np.stack(one).astype(np.float32), device) for one in rows)
+            return down, across
 
-        self._weights = table(lambda axis, k: axis.weights(k))
-        self._emphasis = table(lambda axis, k: axis.emphasis(k, grid.agreement))
+        self._weights = tables(lambda axis, k: axis.weights(k))
+        self._emphasis = tables(lambda axis, k: axis.emphasis(k, grid.agreement))
 
     def emphasis(self, kinds: Tensor) -> Tensor:
-        """kinds (N, 2) int64, down and across -> (N, 1, side, side), for texture that blending would thin out."""
+        """kinds (N, 2) int64, down and across -> (N, 1, *tile), for texture that blending would thin out."""
         return _outer(self._emphasis, kinds)[:, None]
 
     def weighted(self, tiles: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles (N, side, side, 3) in the canvas's fixed point, and which of them are colours, (N,) bool."""
+        """Tiles (N, *tile, 3) in the canvas's fixed point, and which of them are colours, (N,) bool."""
         return fixed_point(tiles, _outer(self._weights, kinds)[..., None]), are_colours(tiles)
 
 
-def _outer(table: Tensor, kinds: Tensor) -> Tensor:
-    return table[kinds[:, 0]][:, :, None] * table[kinds[:, 1]][:, None, :]
+def _every_kind(axis: Axis) -> list[tuple[Axis, int]]:
+    """An interval of each kind in the order of Axis.kind: without neighbours; the first, last and middle of three."""
+    alone, row = (replace(axis, length=axis.size + k * axis.stride) for k in (0, 2))
+    return [(alone, 0), (row, 0), (row, 2), (row, 1)]
+
+
+def _outer(tables: Tables, kinds: Tensor) -> Tensor:
+    down, across = (table[kind] for table, kind in zip(tables, kinds.unbind(1), strict=True))
+    return down[:, :, None] * across[:, None, :]

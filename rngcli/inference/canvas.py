@@ -75,19 +75,19 @@ class Canvas:
         self._travelling: deque[int] = deque()
 
     def add(self, i: int, tile: np.ndarray) -> None:
-        """Blend in tile i, (size, size, C) float32, once; PictureError where a value is not finite or absurd."""
+        """Blend in tile i, (*grid.tile, C) float32, once; PictureError where a value is not finite or absurd."""
         values = torch.as_tensor(tile, device=self.device)
         if not are_colours(values[None]):
             raise no_colours()
         self.put(i, fixed_point(values, torch.from_numpy(self.grid.window(i)[..., None]).to(self.device)))
 
     def put(self, i: int, share: Tensor) -> None:
-        """Blend in tile i, weighted and in fixed point, (size, size, C) int32 on the canvas's device, once."""
+        """Blend in tile i, weighted and in fixed point, (*grid.tile, C) int32 on the canvas's device, once."""
         self.missing.remove(i)
-        (y, x), size = self.grid.origin(i), self.grid.size
-        left, right = max(x, 0), min(x + size, self.grid.width)
+        (y, x), (height, width) = self.grid.origin(i), self.grid.tile
+        left, right = max(x, 0), min(x + width, self.grid.width)
         for k in self._touched[i // self.grid.cols]:
-            top, bottom = max(y, self._edges[k]), min(y + size, self._edges[k + 1])
+            top, bottom = max(y, self._edges[k]), min(y + height, self._edges[k + 1])
             rows = self._band(k)[top - self._edges[k] : bottom - self._edges[k], left:right]
             rows += share[top - y : bottom - y, left - x : right - x]
             self._due[k] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Pace:
 
 def _cost(frame: Frame, own: Frame) -> float:
     """What a tile takes, over what one of the frame's own takes: as many pixels are seen."""
-    return (frame.wide / own.wide) ** 2
+    return math.prod(frame.wide) / math.prod(own.wide)
 
 
 def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:
@@ -42,9 +43,9 @@ def pace(pipeline: Pipeline, request: Request, pixels: np.ndarray) -> Pace:
     The tile has as many evaluations as the method gives it: where those differ over a picture, this is a guess.
     """
     frame = pipeline.frame
-    side = min(frame.tile, *pixels.shape[:2])
-    top, left = ((length - side) // 2 for length in pixels.shape[:2])
-    middle = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    height, width = (min(side, length) for side, length in zip(frame.tile, pixels.shape, strict=False))
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    middle = np.ascontiguousarray(pixels[top : top + height, left : left + width])
     seconds = []
     for _ in range(2):
         begun = time.monotonic()

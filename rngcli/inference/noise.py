@@ -13,6 +13,8 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 
+from ..methods.contract import Size
+
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 MASK = 0xFFFFFFFF
@@ -50,11 +52,11 @@ def gaussian_field(
     seed: int,
     step: int | Tensor,
     origins: Tensor,
-    size: int,
+    size: Size,
     channels: int = 3,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal noise for tiles of size×size px, (N, channels, size, size) float32 on `device`.
+    """Standard normal noise for tiles of that height and width, (N, channels, *size) float32 on `device`.
 
     seed is taken modulo 2⁶⁴; step, one for all or (N,), modulo 2³²; origins (N, 2) int64 holds each tile's first
     (y, x) in the whole picture's coordinates, which may be negative. The key is the seed, the counter is
@@ -63,9 +65,9 @@ def gaussian_field(
     """
     home = torch.device(device)
     home = torch.device("cpu") if home.type == "mps" else home  # Metal has no float64
-    along = torch.arange(size, device=home)
+    down, across = (torch.arange(length, device=home) for length in size)
     y, x = origins.to(home)[:, :, None, None].unbind(1)  # (N, 1, 1) each
-    y, x = (y + along[:, None]) & MASK, (x + along) & MASK  # (N, size, 1), (N, 1, size)
+    y, x = (y + down[:, None]) & MASK, (x + across) & MASK  # (N, height, 1), (N, 1, width)
     steps = step.to(home) if isinstance(step, Tensor) else torch.full((1,), step, device=home)
     level = steps.reshape(-1, 1, 1) & MASK  # (1 or N, 1, 1)
     key = (seed & MASK, seed >> 32 & MASK)

@@ -18,7 +18,7 @@ def stays_finite(method: Method, device: torch.device) -> bool:
     Through its start, and through a step where it takes any.
     """
     wide = method.frame.wide
-    ramp = torch.linspace(0, 1, wide).expand(1, 3, wide, wide)
+    ramp = torch.linspace(0, 1, wide[1]).expand(1, 3, *wide)
     pixels = (ramp + 0.3 * gaussian_field(0, 0, torch.zeros(1, 2, dtype=torch.int64), wide)).to(device)
     seen = Seen(pixels, torch.ones_like(pixels[:, :1]), torch.full((1,), 0.3, device=device))
     held, (plan, *_) = method.start(seen, _shortest(method))
@@ -37,8 +37,8 @@ def _shortest(method: Method) -> Request:
 
 
 def _after_a_step(method: Method, held: Held, levels: Plan, device: torch.device) -> Tensor:
-    channels, side, _ = method.holds[STATE]
-    noise = gaussian_field(0, 1, torch.zeros(1, 2, dtype=torch.int64), side, channels, device)
+    channels, *size = method.holds[STATE]
+    noise = gaussian_field(0, 1, torch.zeros(1, 2, dtype=torch.int64), (size[0], size[1]), channels, device)
     now, after = (torch.full((1,), level, device=device) for level in levels[:2])
     begun = {**held, STATE: method.begin(held, now, noise)}
     return method.step(begun, Step(now, after, noise))

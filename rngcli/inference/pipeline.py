@@ -35,11 +35,12 @@ from .noise import gaussian_field
 from .number_format import stays_finite
 from .scheduler import TileState
 from .slots import Slots, zeros
-from .tiling import THUMBNAIL, Grid, fitted
+from .tiling import Grid, fitted, with_few_shapes
 from .transfer import Fetch, sent
 from .uploaded import Uploaded, cut
 
 BEGIN = 2**32 - 1  # the step number of the starting noise; the steps themselves count from 0
+KEPT = 4  # sizes of tiles whose slots are kept: pictures lie and stand, and two at a time may be in work
 
 
 class Pipeline:
@@ -75,10 +76,8 @@ class Pipeline:
         self._size(capacity or usual_capacity(self.device))
 
     def _framed_for_batches(self, frame: Frame) -> Frame:
-        """On a GPU, whose batches are full where pictures share them: but for thumbnails, one size of tiles for all."""
-        if self.device.type == "cpu":
-            return frame
-        return replace(frame, sides=tuple(side for side in frame.sides if side <= THUMBNAIL or side == frame.tile))
+        """On a GPU, whose batches are full where pictures share them, with few shapes of tiles."""
+        return frame if self.device.type == "cpu" else with_few_shapes(frame)
 
     def _opened(self) -> Method:
         try:
@@ -103,19 +102,23 @@ class Pipeline:
         return other
 
     def fitting(self, height: int, width: int) -> Pipeline:
-        """The same networks with slots for tiles that fit a picture of that size; kept for the next one of such."""
+        """The same networks with slots for tiles that fit a picture of that size; a few are kept for more of such."""
         return self._in(fitted(self.frame, height, width))
 
     def _in(self, frame: Frame) -> Pipeline:
         if frame == self.frame:
             return self
-        if frame not in self._framed:
-            other = self._framed[frame] = copy(self)
+        other = self._framed.pop(frame, None)
+        if other is None:
+            other = copy(self)
             other.method = copy(self.method)
             other.method.frame = other.frame = frame
             other.blending = Blending(frame, self.device)
             other._size(self.capacity)
-        return self._framed[frame]
+        self._framed[frame] = other  # the last one asked for is the last one in order
+        if len(self._framed) > KEPT:
+            del self._framed[next(iter(self._framed))]
+        return other
 
     def halved(self) -> Pipeline:
         """The same networks with half the capacity."""
@@ -197,7 +200,7 @@ class Pipeline:
 
     def _seen(self, tiles: Sequence[TileState], pictures: Sequence[Uploaded | None]) -> Seen:
         wide = self.frame.wide
-        pixels, valid = (zeros((self.capacity, channels, wide, wide), self.device) for channels in (3, 1))
+        pixels, valid = (zeros((self.capacity, channels, *wide), self.device) for channels in (3, 1))
         cut(tiles, pictures, self.frame.context, (pixels, valid))
         sigmas = [picture.sigma if picture else math.nan for picture in pictures]
         return Seen(pixels, valid, self._sent(sigmas, np.float32))
@@ -279,10 +282,9 @@ class Pipeline:
 
     def _noise(self, origins: Tensor, step: int | Tensor, seed: int) -> Tensor:
         """Of the state's shape, by the places of its pixels in the output; origins (N, 2) of tiles without context."""
-        channels, side, _ = self.method.holds[STATE]
-        return gaussian_field(
-            seed, step, (origins - self.frame.context) * self.frame.scale, side, channels, self.device
-        )
+        channels, height, width = self.method.holds[STATE]
+        first = (origins - self.frame.context) * self.frame.scale
+        return gaussian_field(seed, step, first, (height, width), channels, self.device)
 
     def _sent(self, values: Sequence[object], kind: type[np.generic]) -> Tensor:
         """(capacity, …) on the device, padded by the first."""

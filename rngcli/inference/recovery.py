@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain, islice
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..device import is_out_of_memory
 from ..errors import EnvironmentFault, PictureError
+from ..methods.contract import Size
 from .job import Job, Result
 from .pipeline import Pipeline
 
@@ -84,9 +86,9 @@ class _Source:
         del self._begun[result.key]
         self.settled = True
 
-    def largest(self, tile: int) -> Job | None:
+    def largest(self, tile: Size) -> Job | None:
         """The largest picture of more than one tile; None where memory does not suffice even for single ones."""
-        larger = [job for job in self._begun.values() if max(job.pixels.shape[:2]) > tile]
+        larger = [job for job in self._begun.values() if math.prod(job.pixels.shape[:2]) > math.prod(tile)]
         return max(larger, key=lambda job: job.pixels.size, default=None)
 
     def drop(self, job: Job) -> Result:

@@ -18,7 +18,7 @@ def step_map(pixels: np.ndarray, starts: np.ndarray, grid: Grid) -> np.ndarray:
     """
     canvas = Canvas(grid, channels=1)
     for i, start in enumerate(starts.flat):
-        canvas.add(i, np.full((grid.size, grid.size, 1), start, np.float32))
+        canvas.add(i, np.full((*grid.tile, 1), start, np.float32))
     level = canvas.finish()[..., 0].clip(0, 1) * (len(_RAMP) - 1)
     colour = np.stack([np.interp(level, np.arange(len(_RAMP)), channel) for channel in _RAMP.T], axis=-1)
     grey = pixels.mean(axis=-1, keepdims=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..methods.contract import Frame
+    from ..methods.contract import Frame, Size
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ class Axis:
         return np.rint(np.clip((2 * (at - self.discard) + 1) / max(2 * ramp, 1), 0, 1) * 2**12) / 2**12
 
 
-THUMBNAIL = 256  # [px] the largest tile for what is a picture in small
-SPLIT = 448  # [px] the smallest tile that a picture is cut into: tiles have borders, and a budget each
+THUMBNAILS = (128, 256)  # [px] the sides of tiles for what is a picture in small, where few shapes are wanted
+SPLIT = 448  # [px of the output] the shortest side of a tile that is cut out: tiles have borders, and a budget each
+LARGEST = 640**2  # [px of the output] that a tile has at most: memory is that of one tile
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of size×size px over a height×width picture of at least 1×1, numbered row by row.
+    """Tiles of one size over a height×width picture of at least 1×1, numbered row by row.
 
     Where a tile lies depends on the picture's size alone. `discard` px at each inner side are seen by the
     network but not used; at the picture's own border everything is used.
@@ -107,7 +109,7 @@ class Grid:
 
     height: int
     width: int
-    size: int = 256
+    tile: Size = (256, 256)
     overlap: int = 32
     discard: int = 12
     align: int = 1  # tiles begin at multiples of it
@@ -120,16 +122,18 @@ class Grid:
 
     def magnified(self, scale: int) -> Grid:
         """The same tiles in a picture that is larger by `scale` on each side."""
-        lengths = ("height", "width", "size", "overlap", "discard", "align")
-        return replace(self, **{name: scale * getattr(self, name) for name in lengths})
+        lengths = ("height", "width", "overlap", "discard", "align")
+        height, width = self.tile
+        larger = {name: scale * getattr(self, name) for name in lengths}
+        return replace(self, tile=(scale * height, scale * width), **larger)
 
     @property
     def y(self) -> Axis:
-        return Axis(self.height, self.size, self.overlap, self.discard, self.align)
+        return Axis(self.height, self.tile[0], self.overlap, self.discard, self.align)
 
     @property
     def x(self) -> Axis:
-        return Axis(self.width, self.size, self.overlap, self.discard, self.align)
+        return Axis(self.width, self.tile[1], self.overlap, self.discard, self.align)
 
     @property
     def rows(self) -> int:
@@ -150,30 +154,45 @@ class Grid:
     def crop(self, picture: np.ndarray, i: int, margin: int = 0) -> np.ndarray:
         """What tile i sees of the picture, and `margin` px more on every side.
 
-        (H, W, C) -> (size + 2·margin, size + 2·margin, C); beyond the border, the picture's reflection.
+        (H, W, C) -> (h + 2·margin, w + 2·margin, C) of a tile of h×w px; beyond the border, the picture's reflection.
         """
         row, col = divmod(i, self.cols)
         return picture[self.y.indices(row, margin)[:, None], self.x.indices(col, margin)]
 
     def window(self, i: int) -> np.ndarray:
-        """The weights of tile i, (size, size) float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
+        """The weights of tile i, of its size, float32 in [0, 1]; over all tiles they sum to exactly 1 everywhere."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.weights(row), self.x.weights(col)).astype(np.float32)
 
     def emphasis(self, i: int) -> np.ndarray:
-        """The factors of tile i's texture that blending would thin out, (size, size) float32; 1 where it is alone."""
+        """The factors of tile i's texture that blending would thin out, of its size, float32; 1 where it is alone."""
         row, col = divmod(i, self.cols)
         return np.outer(self.y.emphasis(row, self.agreement), self.x.emphasis(col, self.agreement)).astype(np.float32)
 
 
 def fitted(frame: Frame, height: int, width: int) -> Frame:
-    """The frame with that one of its sides as the tile by which the networks see the fewest pixels of such a picture.
+    """The frame with that tile, among those its sides allow, by which the networks see the fewest pixels of a picture.
 
-    Sides below SPLIT are for pictures that they hold whole. The picture's size decides, and no other picture.
+    Of equals, the one with the fewest tiles. Sides below SPLIT are for pictures that are no longer than they. The
+    picture's size decides, and no other picture.
     """
+    down, across = _along(frame, height), _along(frame, width)
 
-    def seen(one: Frame) -> int:
-        return len(Grid.of(height, width, one)) * one.wide**2
+    def seen(tile: Size) -> tuple[int, int]:
+        (rows, high), (cols, wide) = down[tile[0]], across[tile[1]]
+        return rows * high * cols * wide, rows * cols
 
-    holding = min(SPLIT, max(height, width))
-    return min((replace(frame, tile=tile) for tile in frame.sides if tile >= holding), key=seen, default=frame)
+    tiles = (tile for tile in product(down, across) if tile[0] * tile[1] * frame.scale**2 <= LARGEST)
+    return replace(frame, tile=min(tiles, key=seen, default=frame.tile))
+
+
+def with_few_shapes(frame: Frame) -> Frame:
+    """The frame with its own tile for all pictures, but for thumbnails and strips."""
+    return replace(frame, sides=tuple(side for side in frame.sides if side in (*THUMBNAILS, *frame.tile)))
+
+
+def _along(frame: Frame, length: int) -> dict[int, tuple[int, int]]:
+    """By the side of a tile: how many cover a length, and what the networks see of each [px]."""
+    sides = (side for side in frame.sides if side >= min(SPLIT // frame.scale, length))
+    axes = {side: Axis(length, side, frame.overlap, frame.discard, frame.align) for side in sides}
+    return {side: (axis.count, side + 2 * frame.context) for side, axis in axes.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..methods.contract import Frame
+from ..methods.contract import Frame, Size
 from .banding import Banding
 from .scheduler import TileState
 from .tiling import Grid
@@ -50,9 +50,10 @@ class Uploaded:
         offsets = None if banding is None else (sent(banding.rows, device), sent(banding.columns, device))
         return cls(grid, sent(stored, device), None if valid is None else sent(valid, device), sigma, offsets)
 
-    def tiles(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """What tiles see, by their `places` on the picture's device: (n, wide, wide, 3) float32, and bool."""
-        y, x, on_y, on_x = places.unbind(1)  # (n, wide) each
+    def tiles(self, places: Tensor, wide: Size) -> tuple[Tensor, Tensor]:
+        """What tiles see, by their `places` on the picture's device: (n, *wide, 3) float32, and bool."""
+        height, width = wide
+        y, on_y, x, on_x = places.split([height, height, width, width], dim=1)
         rows, columns = y[:, :, None], x[:, None, :]
         inside = (on_y[:, :, None] & on_x[:, None, :]).bool()
         if self.valid is not None:
@@ -76,12 +77,12 @@ def cut(
 ) -> None:
     """What tiles see of their pictures, `context` px around them included.
 
-    into: pixels (N, 3, wide, wide) and valid (N, 1, wide, wide), N ≥ len(tiles); rows of tiles whose picture is None
+    into: pixels (N, 3, *wide) and valid (N, 1, *wide), N ≥ len(tiles); rows of tiles whose picture is None
     stay as they are.
     """
     pixels, valid = into
     for first, picture, where in _of_one_picture(tiles, pictures, context):
-        seen, inside = picture.tiles(sent(where, picture.pixels.device))
+        seen, inside = picture.tiles(sent(where, picture.pixels.device), (pixels.shape[2], pixels.shape[3]))
         rows = slice(first, first + len(where))
         pixels.permute(0, 2, 3, 1)[rows] = sent(seen, pixels.device)
         valid[rows, 0] = sent(inside, valid.device).float()
@@ -99,7 +100,9 @@ def _of_one_picture(
 
 
 def places(grid: Grid, index: int, margin: int) -> np.ndarray:
-    """Where a tile and `margin` px around it look: rows, columns, and which of them are inside; (4, wide) int64."""
-    row, col = divmod(index, grid.cols)
-    y, x = grid.y, grid.x
-    return np.stack([y.indices(row, margin), x.indices(col, margin), y.inside(row, margin), x.inside(col, margin)])
+    """Where a tile and `margin` px around it look, one after the other, int64: rows, columns, each with what is inside.
+
+    (2·(height + width),) of what is seen, so that a batch is sent at once.
+    """
+    of_axes = zip((grid.y, grid.x), divmod(index, grid.cols), strict=True)
+    return np.concatenate([look(k, margin) for axis, k in of_axes for look in (axis.indices, axis.inside)])

@@ -20,9 +20,10 @@ Held = dict[str, Tensor]  # what a slot keeps of a tile between calls, by name; 
 Plan = tuple[float, ...]  # the levels that a tile visits, noisiest first; an empty one: nothing is to be generated
 STATE = "state"  # the name under which `begin` and `step` are kept
 
-SIDES = (128, 256, 384, *range(448, 641, 32))  # [px] of the tiles among which a picture's size decides
+SIDES = tuple(range(128, 1025, 32))  # [px] that a tile may be high or wide, where a picture's size decides
 OF_EVERY_METHOD = frozenset({"keep_banding"})  # options of a Request that the engine sees to
 
+Size = tuple[int, int]  # height, width [px]
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 
 
@@ -30,25 +31,26 @@ Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 class Frame:
     """How a method wants a picture cut into tiles, and joined again (paper §3.2); lengths in pixels of the input."""
 
-    tile: int = 512  # the side of a tile; a larger one spends less on context
+    tile: Size = (512, 512)  # a larger one spends less on context
     context: int = 32  # more on every side that the networks see: each evaluation carries what lies beyond further in
     scale: int = 1  # pixels of the output for each of the input, along each side
     overlap: int = 32  # of two tiles
     discard: int = 12  # of the overlap, at each tile's end, what is not used
     align: int = 1  # tiles begin at multiples of it, as the network's strides do, so that all see the same samples
-    sides: tuple[int, ...] = ()  # of the tiles among which a picture's size decides (`tiling.fitted`); none: `tile`
+    sides: tuple[int, ...] = ()  # heights and widths among which a picture's size decides (`fitted`); none: `tile`
     agreement: float = 1.0  # correlation of what two tiles generate where they blend; what averages out is made up for
 
     @property
-    def wide(self) -> int:
-        """The side of what the networks see [px]."""
-        return self.tile + 2 * self.context
+    def wide(self) -> Size:
+        """What the networks see."""
+        height, width = self.tile
+        return height + 2 * self.context, width + 2 * self.context
 
     def middle(self, wide: Pixels) -> Pixels:
-        """Without the context: (…, wide, wide) -> (…, tile, tile), at the scale of the input or of the output."""
-        side = wide.shape[-1]
-        cut = self.context * side // self.wide
-        return wide[..., cut : side - cut, cut : side - cut]
+        """Without the context: (…, *wide) -> (…, *tile), at the scale of the input or of the output."""
+        height, width = wide.shape[-2:]
+        cut = self.context * (width // self.wide[1])
+        return wide[..., cut : height - cut, cut : width - cut]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Step:
 class Method(Protocol):
     """A method for one operator, on one device. Every call takes a whole batch and mixes no tile with another."""
 
-    frame: Frame  # a copy of the method with another of its `sides` as the tile must do as well
+    frame: Frame  # a copy of the method with another tile must do as well
     understands: frozenset[str]  # the names of the options of a Request that mean something here
     end: float  # the level of a state without noise
     draws_first_noise: bool  # whether `begin` needs noise; else it gets zeros
@@ -116,7 +118,7 @@ class Method(Protocol):
         """ModelError where the bundle lacks what `request` needs, UsageError where it cannot be meant."""
 
     def start(self, seen: Seen, request: Request) -> tuple[Held, list[Plan]]:
-        """What to hold of tiles (N, 3, wide, wide), context included, but for the state; and each one's plan."""
+        """What to hold of tiles (N, 3, *wide), context included, but for the state; and each one's plan."""
 
     def begin(self, held: Held, level: Tensor, noise: Tensor) -> Tensor:
         """The state of tiles that have a plan, at its first level; noise: as a Step has it, or zeros."""
@@ -125,7 +127,7 @@ class Method(Protocol):
         """The state after one evaluation of the network, each tile at its own level."""
 
     def finish(self, held: Held) -> tuple[Tensor, Tensor]:
-        """(base, generated), (N, 3, scale·wide, scale·wide): the picture is base + detail·unit·generated.
+        """(base, generated) of all that is seen, (N, 3, …): the picture is base + detail·unit·generated.
 
         Where a tile has no plan, its state means nothing, and only the base is used.
         """

@@ -29,9 +29,9 @@ SETTINGS: dict[type, tuple[HQSSpec, int]] = {
     Decimate: (HQSSpec(trust=0.5, zeta=1.0, start=100 / 255, last=4 / 255), 20),
 }
 PRIOR = "prior"  # of the networks in a bundle: the one that has learned noise of any strength
-# Tiles [px of the input] by scale: about 256 px of the output, and from one to the next a multiple of 16 of it, so that
-# the network's strides lie alike in all.
-_TILES = {1: 256, 2: 128, 3: 74, 4: 64}
+# Tiles [px of the input] by scale, about 256 px of the output, and the steps in which their sides may differ: from one
+# tile to the next it is a multiple of 16 px of the output, so that the network's strides lie alike in all.
+_TILES = {1: (256, 32), 2: (128, 16), 3: (74, 16), 4: (64, 8)}
 
 
 class DiffPIR:
@@ -53,8 +53,9 @@ class DiffPIR:
 
     @property
     def holds(self) -> Mapping[str, tuple[int, ...]]:
-        seen, restored = self.frame.wide, self.frame.scale * self.frame.wide
-        return {"pixels": (3, seen, seen), "valid": (1, seen, seen), "sigma": (), STATE: (3, restored, restored)}
+        seen = self.frame.wide
+        restored = (self.frame.scale * side for side in seen)
+        return {"pixels": (3, *seen), "valid": (1, *seen), "sigma": (), STATE: (3, *restored)}
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> DiffPIR:
@@ -110,11 +111,12 @@ def with_prior(bundle: Bundle, prior: NAFNet, reconstruct: str) -> Bundle:
 
 def frame_of(operator: Operator) -> Frame:
     """Tiles whose context exceeds what the operator reaches; the network sees a multiple of 16 px of the output."""
-    scale, tile = operator.scale, _TILES[operator.scale]
+    scale, (tile, step) = operator.scale, _TILES[operator.scale]
     context = -(-16 // scale) if operator.margin == 0 else operator.margin + 2 * TAPER
     while scale * (tile + 2 * context) % 16:
         context += 1
-    return Frame(tile, context, scale, overlap=32 // scale, discard=12 // scale)
+    sides = tuple(range(tile - tile // 2 // step * step, 1024 // scale + 1, step))
+    return Frame((tile, tile), context, scale, overlap=32 // scale, discard=12 // scale, sides=sides)
 
 
 def _seen(held: Held) -> Seen:

@@ -44,7 +44,7 @@ class RDDM:
 
     @property
     def holds(self) -> Mapping[str, tuple[int, ...]]:
-        return dict.fromkeys(("x", "r", STATE), (3, self.frame.wide, self.frame.wide))
+        return dict.fromkeys(("x", "r", STATE), (3, *self.frame.wide))
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RDDM:

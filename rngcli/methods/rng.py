@@ -149,7 +149,7 @@ class RnG:
 
     @property
     def holds(self) -> Mapping[str, tuple[int, ...]]:
-        return dict.fromkeys(("x", "r", STATE), (3, self.frame.wide, self.frame.wide))  # x, r(x), d̃_t
+        return dict.fromkeys(("x", "r", STATE), (3, *self.frame.wide))  # x, r(x), d̃_t
 
     @classmethod
     def open(cls, bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, operator: Operator) -> RnG:

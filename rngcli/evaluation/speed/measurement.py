@@ -106,8 +106,8 @@ def measure(subject: Subject, tell: Callable[[str], None], *, loops: bool = True
 
 def _calls(figures: Figures, pipeline: Pipeline, request: Request) -> None:
     """A full start and a full step, against the roof, and what evaluations cost."""
-    side, device = pipeline.frame.tile, pipeline.device
-    picture = pipeline.upload(np.random.default_rng(0).random((side, side, 3), np.float32))
+    device = pipeline.device
+    picture = pipeline.upload(np.random.default_rng(0).random((*pipeline.frame.tile, 3), np.float32))
     tiles = [TileState(0, 0, slot=slot) for slot in range(pipeline.capacity)]
     seen = [picture] * len(tiles)
     pipeline.start(tiles, seen, request)  # warms up
