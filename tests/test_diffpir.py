@@ -373,8 +373,9 @@ def test_deblur_by_a_name_and_by_a_picture_of_the_kernel(rng):
     assert done.exit_code == 0, done.output
     done = rng("restore", "deblur", "--kernel", str(rng.root / "kernel.png"), "--max-steps", "8", out="two")
     assert done.exit_code == 0, done.output
-    named, drawn = read(rng.root / "out" / "a.png"), read(rng.root / "two" / "a.png")
-    assert ((named - picture) ** 2).mean() < 0.7 * ((read(rng.root / "in" / "a.png") - picture) ** 2).mean()
+    seen, named, drawn = (read(rng.root / folder / "a.png") for folder in ("in", "out", "two"))
+    inner = np.s_[10:-10, 10:-10]  # this picture wraps around at its border, which no photograph does
+    assert ((named - picture)[inner] ** 2).mean() < 0.7 * ((seen - picture)[inner] ** 2).mean()
     assert np.abs(named - drawn).max() < 4 / 255
 
 

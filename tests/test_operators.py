@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rngcli.diffusion import kernels
-from rngcli.diffusion.operators import Blur, Decimate, Identity, Mask, Seen, filled, interpolated
+from rngcli.diffusion.operators import FLOOR, Blur, Decimate, Identity, Mask, Seen, filled, interpolated
 from rngcli.errors import UsageError
 
 LOPSIDED = kernels.normalised(torch.tensor([[0, 1, 2], [0, 5, 3], [1, 0, 0]]).double())
@@ -57,9 +57,9 @@ def test_a_data_step_equals_a_dense_solver(operator):
     y, seen, variance = scene(operator)
     met = operator.meet(y, seen, variance)
     h = dense(operator)
-    floor = operator.floor if isinstance(operator, Decimate) else 0
+    floor, least = (FLOOR, operator.least_sigma) if isinstance(operator, Decimate) else (0, 0)
     for i in range(len(y)):
-        noise, weights = seen.sigma[i] ** 2 + floor**2, trusted(operator, seen)[i]
+        noise, weights = max(seen.sigma[i], least) ** 2 + floor**2, trusted(operator, seen)[i]
         inverse = torch.eye(SIDE * SIDE, dtype=torch.float64) / variance[i]
         for channel in range(3):
             told = weights.flatten()

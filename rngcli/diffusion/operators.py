@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from . import kernels
 from .process import per_tile
 
-FLOOR = 1 / (255 * 12**0.5)  # the least σ_n where pixels between those seen are found: the rounding of 8 bits
-BLUR_FLOOR = 2 / 255  # the same where a blur is undone: what is not trusted leaks into frequencies that a kernel erased
+FLOOR = 1 / (255 * 12**0.5)  # what is added to σ_n where a kernel is undone: the rounding of 8 bits
+LEAST = 2 / 255  # the least σ_n where a blur is undone: what is not trusted leaks into frequencies that were erased
 EDGE = 8  # [px], over which a blurred picture's border passes into trusted pixels: an edge is at all frequencies
 TAPER = 6  # [px], over which the rim passes into trusted pixels
 TEXTURE = 3e-4  # c of the prior c/f² for first pictures: what photographs have per cycle/px, found on six of them
@@ -81,7 +81,7 @@ class Mask:
 class Decimate:
     """Blurred by a kernel, then every `scale`-th pixel kept: pixel i along a side was seen at scale·i."""
 
-    floor = FLOOR
+    least_sigma = 0.0
 
     def __init__(self, kernel: Tensor, scale: int) -> None:
         self.kernel, self.scale = kernel, scale
@@ -106,7 +106,7 @@ class Decimate:
     def _drawn(self, y: Tensor, seen: Seen, power: Tensor) -> Tensor:
         """y + M·Hᵀ(H·M·Hᵀ + σ_n²)⁻¹[trusted·(pixels − H·y)], M the power of y's error at each frequency."""
         residual = self._trusted(seen) * (seen.pixels - self.apply(y))
-        noise = per_tile(seen.sigma, y).square() + self.floor**2
+        noise = per_tile(seen.sigma.clamp(min=self.least_sigma), y).square() + FLOOR**2
         otf = self.spectrum(y)
         # H·M·Hᵀ is a convolution as well, by every scale-th sample of M's own, blurred both ways.
         response = torch.fft.irfft2(power * otf.abs().square(), y.shape[-2:])[..., :: self.scale, :: self.scale]
@@ -147,7 +147,7 @@ class Decimate:
 class Blur(Decimate):
     """Blurred by a kernel."""
 
-    floor = BLUR_FLOOR
+    least_sigma = LEAST
 
     def __init__(self, kernel: Tensor) -> None:
         super().__init__(kernel, 1)
