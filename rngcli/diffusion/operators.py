@@ -122,7 +122,7 @@ class Decimate:
     def _inside(self, length: int) -> Tensor:
         at = torch.arange(length).double()
         edge = torch.minimum(at, length - 1 - at) - self.margin  # [px] inside of the rim
-        return 0.5 - 0.5 * torch.cos(torch.pi * ((edge + 1) / (TAPER + 1)).clamp(0, 1))
+        return _passage((edge + 1) / (TAPER + 1))
 
     def _apart(self, x: Tensor) -> Tensor:
         """Each pixel at scale·i, and zeros between them."""
@@ -195,7 +195,12 @@ def _within(valid: Tensor) -> Tensor:
     window = 2 * EDGE + 1
     share = F.avg_pool2d(F.pad(valid, [EDGE] * 4, value=1.0), window, 1)
     depth = (window * share - EDGE) / (EDGE + 1)  # of a straight border: 1 / (EDGE + 1) at the first pixel
-    return valid * (0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(0, 1)))
+    return valid * _passage(depth)
+
+
+def _passage(at: Tensor) -> Tensor:
+    """From 0 to 1 where `at` does, smoothly (a raised cosine), and constant beyond."""
+    return 0.5 - 0.5 * torch.cos(torch.pi * at.clamp(0, 1))
 
 
 def _filtered(x: Tensor, spectrum: Tensor) -> Tensor:

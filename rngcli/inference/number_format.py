@@ -37,8 +37,8 @@ def _shortest(method: Method) -> Request:
 
 
 def _after_a_step(method: Method, held: Held, levels: Plan, device: torch.device) -> Tensor:
-    channels, *size = method.holds[STATE]
-    noise = gaussian_field(0, 1, torch.zeros(1, 2, dtype=torch.int64), (size[0], size[1]), channels, device)
+    channels, height, width = method.holds[STATE]
+    noise = gaussian_field(0, 1, torch.zeros(1, 2, dtype=torch.int64), (height, width), channels, device)
     now, after = (torch.full((1,), level, device=device) for level in levels[:2])
     begun = {**held, STATE: method.begin(held, now, noise)}
     return method.step(begun, Step(now, after, noise))
