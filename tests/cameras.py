@@ -1,4 +1,4 @@
-"""Two cameras for the tests and the figures of pair synthesis; `rngcli.data.degrade` does nothing of what they do."""
+"""Three cameras for the tests and the figures of pair synthesis; `rngcli.data.degrade` does nothing of what they do."""
 
 from __future__ import annotations
 
@@ -47,6 +47,22 @@ def cored(clean: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(Image.open(file), np.float64) / 255
 
 
+def herringbone(clean: np.ndarray, seed: int) -> np.ndarray:
+    """C3: analogue video with interference: a slanted weave of about four pixels, which waxes and wanes, in light.
+
+    Noise of a narrow band of frequencies, as a carrier that leaks into the picture leaves, and faint white noise.
+    sRGB (H, W, 3) in [0, 1] -> the same in steps of 1/255.
+    """
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(clean.shape[:2])
+    carrier = np.exp(2j * np.pi * (0.21 * columns + 0.12 * rows))
+    waxing = rng.standard_normal((2, *clean.shape[:2]))
+    waxing = ndimage.gaussian_filter(waxing, (0, 6, 6), mode="wrap")
+    weave = ((waxing[0] + 1j * waxing[1]) * carrier).real
+    noise = 0.07 * weave[..., None] / weave.std() + 0.015 * rng.standard_normal(clean.shape)
+    return np.rint((clean + noise).clip(0, 1) * 255) / 255
+
+
 _OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [0.5, -1, 0.5]]) / np.sqrt([[3], [2], [1.5]])
 
 
@@ -60,7 +76,7 @@ def _shrunk(plane: np.ndarray, threshold: float) -> np.ndarray:
     return plane
 
 
-CAMERAS = {"grainy": grainy, "cored": cored}
+CAMERAS = {"grainy": grainy, "cored": cored, "herringbone": herringbone}
 
 
 def main(camera: str, clean: str, out: str, crop: int, count: int) -> None:

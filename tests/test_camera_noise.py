@@ -6,7 +6,7 @@ import torch
 
 from rngcli.data.camera_noise import LEVELS, PATCH, CameraNoise, measure
 from rngcli.errors import NoInputError
-from tests.cameras import grainy
+from tests.cameras import grainy, herringbone
 
 
 def scene(seed, height=320, width=320, texture=0.0):
@@ -55,6 +55,23 @@ def test_noise_is_correlated_as_the_cameras(camera):
         ours = statistics(noise.field((1, 3, 384, 384), torch.Generator().manual_seed(0)))
         assert (ours - true).abs().max() < 0.06, (ours, true)
         assert noise.field((2, 3, 400, 300), torch.Generator().manual_seed(1)).std() == pytest.approx(1, abs=0.05)
+
+
+def test_a_weave_keeps_its_frequency_and_its_slant():
+    """A narrow band of frequencies, of which no statistic of neighbours tells the sign of the slant."""
+
+    def peak(noise):
+        power = torch.fft.fft2(noise.mean(dim=1)).abs().square().mean(dim=0)  # (128, 128)
+        down, across = (power.argmax() // 128, power.argmax() % 128)
+        return torch.tensor([down, across]) * (1 if across < 64 else -1) % 128 / 128
+
+    flat = torch.from_numpy(np.stack([herringbone(np.full((128, 128, 3), 0.5), i) for i in range(8)])).permute(
+        0, 3, 1, 2
+    )
+    noise = measure([tensor(herringbone(scene(i), i)) for i in range(9)])[0]
+    ours = noise.field((8, 3, 128, 128), torch.Generator().manual_seed(0))
+    assert (peak(ours) - peak(flat - 0.5)).abs().max() < 0.03, (peak(ours), peak(flat - 0.5))
+    assert (peak(ours) - torch.tensor([0.12, 0.21])).abs().max() < 0.03
 
 
 def test_rows_that_are_off_stay_off(camera):
