@@ -9,7 +9,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from rngcli.errors import PictureError
-from rngcli.metrics.detail_ratio import OCTAVES, fine_detail, flat_ratio, misplacement, octave_ratio, placement
+from rngcli.metrics.detail_ratio import (
+    OCTAVES,
+    fine_detail,
+    flat_excess,
+    flat_ratio,
+    misplacement,
+    octave_ratio,
+    placement,
+)
 from rngcli.metrics.fidelity import brightest_error
 from rngcli.metrics.haarpsi import haarpsi
 from rngcli.metrics.suite import Judge, Metric, Options
@@ -62,6 +70,19 @@ def test_misplacement_teaches_where_detail_lies() -> None:
     r = torch.full((1, 3, SIDE, SIDE), 0.5)
     assert loss.item() < 0.1
     assert placement(r + added.detach(), r + lacking, r).item() > 0.9
+
+
+def test_flat_excess_teaches_to_spare_flat_places_and_nothing_else() -> None:
+    where = torch.arange(SIDE) < SIDE // 2
+    truth = 0.5 + torch.where(where, 1 / 255, 40 / 255) * noise(0)
+    grain = (0.02 * noise(2)).requires_grad_()
+    excess = flat_excess(truth + grain, truth)
+    excess.sum().backward()
+    assert excess.item() > 1
+    assert grain.grad is not None
+    assert grain.grad[..., where].abs().sum() > 0
+    assert grain.grad[..., SIDE // 2 + 8 :].abs().max() == 0, "the textured half may have what it likes"
+    assert flat_excess(0.5 + 0.5 * (truth - 0.5), truth).item() == 0, "nor is it asked for more"
 
 
 def test_placement_looks_at_each_picture_by_itself() -> None:

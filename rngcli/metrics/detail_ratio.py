@@ -70,6 +70,14 @@ def flat_ratio(image: Tensor, truth: Tensor) -> Tensor:
     return (ours / theirs).sqrt()
 
 
+def flat_excess(image: Tensor, truth: Tensor) -> Tensor:
+    """By how much `flat_ratio` is above 1, as its logarithm, (N, C, H, W) ×2 -> (N,); a loss that has gradients.
+
+    0 where flat blocks have as much fine detail as the truth's, or less.
+    """
+    return flat_ratio(image, truth).log().clamp(min=0)
+
+
 def octave_ratio(image: Tensor, truth: Tensor, octave: str) -> Tensor:
     """Amplitude over the truth's in one of OCTAVES, (N, 3, H, W) ×2 -> (N,); NaN where the truth has none.
 

@@ -14,7 +14,7 @@ from ...device import channels_last, find_precision, placed, replica
 from ...diffusion.residual import ProcessSpec, ResidualDiffusion, measure_sigma_d
 from ...diffusion.schedule import Budget, ScheduleSpec
 from ...methods.rng import first_noise
-from ...metrics.detail_ratio import misplacement, spread, spread_by_texture
+from ...metrics.detail_ratio import flat_excess, misplacement, spread, spread_by_texture
 from ...metrics.fidelity import psnr
 from ...nets.fusion import FusionNet
 from ...nets.nafnet import NAFNet
@@ -46,6 +46,8 @@ AGAIN, ROUNDS = 0.5, 2
 LOOKS_LATER = 3.0
 # What counts beside LPIPS is that detail lies where it is missing: LPIPS pays for any grain, and puts it into sky too.
 PLACED = 20.0
+# And that flat places get no more of it than the truth has: where detail lies says nothing of how much there is.
+NOT_EXCEEDED = 20.0
 LATER = (0.2, 1.0)  # the levels they go on at: σ in shares of that of the first
 MANY_STEPS = ("25_8bit", "50_8bit")  # held-out noise that is scored with four evaluations as well …
 LAST = 0.2  # … down to this σ
@@ -126,8 +128,8 @@ class Generate:
         state: tuple[Tensor, Tensor, Tensor],
         rng: torch.Generator,
     ) -> Tensor:
-        """Of d̂_0 on `tiles` (y, r(x), condition): its squared error, as a share of what is missing, the LPIPS of what
-        it restores, and whether its detail lies where it is missing. `state`: d_t, what a walk begins with instead, γ.
+        """Of d̂_0 on `tiles` (y, r(x), condition): its squared error, as a share of what is missing, and how what
+        it restores looks. `state`: d_t, what a walk begins with instead, γ.
         """
         assert self.perceptual
         (clean, r, condition), (d_t, begun, gamma) = tiles, state
@@ -144,7 +146,8 @@ class Generate:
         missing = d_0.square().mean(dim=(1, 2, 3)).clamp(min=LEAST_MISSING)
         error = (d_hat - d_0).square().mean(dim=(1, 2, 3)) / missing
         restored = r + self.process.spec.sigma_d * d_hat
-        looks = self.perceptual(restored, r, clean, rng) + PLACED * misplacement(restored - r, clean - r)
+        looks = self.perceptual(restored, r, clean, rng)
+        looks = looks + PLACED * misplacement(restored - r, clean - r) + NOT_EXCEEDED * flat_excess(restored, clean)
         return (weight * (error + perceptual * looks)).mean()
 
     @torch.no_grad()
