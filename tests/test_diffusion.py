@@ -95,11 +95,15 @@ def test_plans_fall_in_noise_and_respect_the_cap():
     assert len(budget.plan(0.05, 3)) == 3
     assert budget.plan(0.05, 0) == Budget(3.0, 0).plan(0.05, 100) == ()
     assert budget.plan(0.05, 1) == (pytest.approx(gamma_of(3.0)),)
+    assert len(Budget(0.12, 8).plan(0.25, 8)) == 1, "what begins below the last level has no other to visit"
 
 
 def test_impossible_processes_are_refused():
     with pytest.raises(ModelError, match="prediction"):
         ProcessSpec(prediction="x0")
+    for impossible in ({"last": 0.0}, {"eta": math.nan}, {"gain": -3.0}, {"agreement": 0.0}):
+        with pytest.raises(ModelError, match="impossible process"):
+            ProcessSpec(**impossible)
     with pytest.raises(ModelError, match="schedule"):
         ScheduleSpec(first=0.5, last=0.1)
 

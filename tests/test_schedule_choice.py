@@ -64,23 +64,24 @@ def test_what_was_learned_from_fewer_patches_is_not_gone_on_with(tmp_path, patch
     bundle, state = random_bundle(), tmp_path / "controller" / "state.pt"
     state.parent.mkdir()
     state.touch()
-    labels = Labels(tmp_path / "controller" / "labels.pt", bundle)
+    labels = Labels(tmp_path / "controller" / "labels.pt", bundle, "")
     figures = torch.zeros(4, CLASSES)
     torch.save({"made_by": labels.made_by, "lpips": figures, "psnr": figures}, labels.file)
-    assert len(Recipe(tmp_path, "cpu").labels_so_far(bundle, patches)) == 4
+    assert len(Recipe(tmp_path, "cpu").labels_so_far(bundle, patches, "")) == 4
     assert state.exists() is kept
 
 
 def test_labels_are_kept_where_the_controller_was_given_another_gain(tmp_path):
     bundle = random_bundle().with_provenance("schedule", {"gain": 1.4})
-    labels = Labels(tmp_path / "labels.pt", bundle)
+    labels = Labels(tmp_path / "labels.pt", bundle, "")
     figures = torch.zeros(4, CLASSES)
     torch.save({"made_by": labels.made_by, "lpips": figures, "psnr": figures}, labels.file)
     process = replace(rng_of(bundle).process, gain=0.7, agreement=0.9)
-    again = Labels(labels.file, with_rng(bundle, process=process))
+    again = Labels(labels.file, with_rng(bundle, process=process), "")
     assert (len(again), again.gain) == (4, 1.4)
     other = bundle.with_provenance("schedule", {"gain": 1.0})
-    assert len(Labels(labels.file, other)) == 0
+    assert len(Labels(labels.file, other, "")) == 0
+    assert len(Labels(labels.file, bundle, "other photographs")) == 0
 
 
 class Listening(Silent):

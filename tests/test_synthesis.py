@@ -206,14 +206,17 @@ def test_pairs_of_other_settings_are_not_mixed(synth, folders, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
-def test_a_broken_picture_is_named_and_the_others_are_made(synth, folders, tmp_path):
+@pytest.mark.parametrize("made_by", [(), ("--ddpm", "--minutes", "0.02", "--steps", "2", "--crop", "64")])
+def test_a_broken_picture_is_named_and_the_others_are_made(synth, folders, tmp_path, made_by):
     for folder in ("clean", "camera"):
         for path in sorted((folders / folder).glob("*.png")):
             save(tmp_path / folder / path.name, np.asarray(Image.open(path)) / 255)
-        (tmp_path / folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
-    done = synth(tmp_path / "out", clean=tmp_path / "clean", camera=tmp_path / "camera")
+        whole = path.read_bytes()
+        (tmp_path / folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    done = synth(tmp_path / "out", *made_by, clean=tmp_path / "clean", camera=tmp_path / "camera")
     assert done.code == 1
-    assert sorted(contents(tmp_path / "out")) == [f"{side}/{name}.png" for side in ("clean", "noisy") for name in "ab"]
+    pairs = [name for name in contents(tmp_path / "out") if not name.startswith("ddpm/")]
+    assert sorted(pairs) == [f"{side}/{name}.png" for side in ("clean", "noisy") for name in "ab"]
     (failure,) = [line for line in done.err.splitlines() if line.startswith("rng: ")]
     assert "clean/broken.png" in failure
     assert "camera/broken.png is left out" in done.err

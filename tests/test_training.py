@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rngcli.data.crops import Batches, Photographs
-from rngcli.data.degrade import DegradeSpec
+from rngcli.data.degrade import DegradeSpec, only
 from rngcli.data.image_cache import Pool, is_held_out
 from rngcli.diffusion.residual import ProcessSpec
 from rngcli.diffusion.schedule import sigma_of
@@ -20,7 +20,7 @@ from rngcli.errors import ModelError, NoInputError, RngError, UsageError
 from rngcli.methods.rng import rng_of, with_rng
 from rngcli.metrics.detail_ratio import TEXTURES, spread, spread_by_texture
 from rngcli.training import compile_fallback as compiling
-from rngcli.training.labels import Labels, patches
+from rngcli.training.labels import Labels, patches, source_of
 from rngcli.training.optim import OPTIMISERS
 from rngcli.training.perceptual import PERCEPTUAL_UP_TO, Perceptual
 from rngcli.training.sampler import Sampler
@@ -267,6 +267,7 @@ def test_the_perceptual_loss_is_a_share_of_what_the_reconstruction_leaves(lpips)
 def test_beside_lpips_the_error_is_a_share_of_what_is_missing(batches, lpips, monkeypatch):
     monkeypatch.setattr(stages, "BEGINNINGS", 1.0)
     monkeypatch.setattr(stages, "PLACED", 0.0)
+    monkeypatch.setattr(stages, "NOT_EXCEEDED", 0.0)
     for sigma in (20.0, 55.0):
         noisy = replace(batches, noise=DegradeSpec(gaussian_share=1.0, sigma=(sigma, sigma)))
         task = Generate(None, ProcessSpec(), rng_of(random_bundle()).nafnet, noisy, Perceptual(lpips, 0.0))
@@ -299,11 +300,13 @@ def test_stage_three_labels_searches_and_learns(sees, paths, lpips, tmp_path):
     assert in_order[0] == best_of(trials, most_db=1e9)
     assert in_order[1] == best_of([t for t in trials if t is not in_order[0]], most_db=1e9)
     bundle = with_rng(random_bundle(), budgets=ladder(2.0, 3, 0.1))
-    labels = Labels(tmp_path / "labels.pt", bundle)
+    labels = Labels(tmp_path / "labels.pt", bundle, "")
     labels.extend(sampler, lpips, batches)
-    again = Labels(tmp_path / "labels.pt", bundle)
+    again = Labels(tmp_path / "labels.pt", bundle, "")
     again.extend(sampler, lpips, batches)
-    assert len(Labels(tmp_path / "labels.pt", random_bundle())) == 0, "other budgets, other labels"
+    assert len(Labels(tmp_path / "labels.pt", random_bundle(), "")) == 0, "other budgets, other labels"
+    others = Batches(Photographs.load(paths[:-1], 256)), replace(batches, noise=only("film"))
+    assert source_of(batches) not in [source_of(other) for other in others], "of other patches no label is taken over"
     assert again.lpips.shape == (4, 11)
     assert torch.equal(again.lpips[:2], labels.lpips)
     _, progress = trained(lambda: Control(controller_that_sees(sees), again, batches, sampler), tmp_path, 3)

@@ -57,7 +57,7 @@ def test_two_ranks_learn_and_label_what_one_does_that_accumulates_and_fail_toget
     list(alone.run())
     assert close(alone.stage.net.state_dict(), first["net"])
     assert close(alone.average.state_dict(), first["average"])
-    labels = labelled(Labels(tmp_path / "alone.pt", random_bundle()), batches, 4)
+    labels = labelled(Labels(tmp_path / "alone.pt", random_bundle(), ""), batches, 4)
     for rank in (0, 1):
         assert torch.allclose(torch.load(tmp_path / f"table{rank}.pt")[0], labels.lpips, rtol=1e-4, atol=1e-6)
     assert [(tmp_path / f"labels{rank}.pt").exists() for rank in (0, 1)] == [True, False]

@@ -41,7 +41,7 @@ def main(photographs, out):
         {"net": trainer.stage.net.state_dict(), "average": trainer.average.state_dict(), "reports": len(reports)},
         out / f"rank{ranks.rank}.pt",
     )
-    labels = labelled(Labels(out / f"labels{ranks.rank}.pt", random_bundle()), batches, 4, ranks)
+    labels = labelled(Labels(out / f"labels{ranks.rank}.pt", random_bundle(), ""), batches, 4, ranks)
     torch.save((labels.lpips, labels.psnr), out / f"table{ranks.rank}.pt")
     global failing
     failing = Trainer(Poisoned(NAF, batches), SPEC, out / "failed", ranks)

@@ -22,6 +22,7 @@ LEAST = 2 / 255  # the least σ_n where a blur is undone: what is not trusted le
 EDGE = 8  # [px], over which a blurred picture's border passes into trusted pixels: an edge is at all frequencies
 TAPER = 6  # [px], over which the rim passes into trusted pixels
 TEXTURE = 3e-4  # c of the prior c/f² for first pictures: what photographs have per cycle/px, found on six of them
+KEPT = 4  # spectra of a kernel, of the last sizes of tiles that came
 WINDOW = 17  # [px] of the mean that a first picture starts from
 
 
@@ -135,6 +136,8 @@ class Decimate:
         shape = like.shape[-2:]
         key = (*shape, like.dtype, like.device)
         if key not in self._spectra:
+            if len(self._spectra) == KEPT:  # a folder of pictures of many sizes has tiles of many
+                del self._spectra[next(iter(self._spectra))]
             placed = torch.zeros(shape, dtype=torch.float64)
             rows, cols = (torch.arange(n) - n // 2 for n in self.kernel.shape)
             # Added, not set: a kernel larger than the picture wraps around it.

@@ -30,6 +30,8 @@ class ProcessSpec:
     def __post_init__(self) -> None:
         if self.prediction not in ("eps", "v") or not self.sigma_d > 0:
             raise ModelError(f"impossible process {self}", 'prediction must be "eps" or "v", sigma_d positive')
+        if not (self.last > 0 and 0 <= self.eta <= 1 and self.gain > 0 and 0 < self.agreement <= 1):
+            raise ModelError(f"impossible process {self}", "last, gain, agreement above 0, eta from 0 to 1")
         if self.begins not in ("fresh", "own"):
             raise ModelError(f"unknown noise {self.begins!r} to begin with", 'it must be "fresh" or "own"')
 

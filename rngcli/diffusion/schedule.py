@@ -73,9 +73,9 @@ class Budget:
         n = min(self.evaluations, most)
         if n == 0:
             return ()
-        if n == 1:
+        if n == 1 or self.start <= last:
             return (gamma_of(self.start),)
-        ratio = min(last / self.start, 1.0) ** (1 / (n - 1))
+        ratio = (last / self.start) ** (1 / (n - 1))
         return tuple(gamma_of(self.start * ratio**i) for i in range(n))
 
 

@@ -13,6 +13,7 @@ from ..batch.report import as_text
 from ..data import Benchmark, Pair
 from ..errors import PictureError
 from ..inference.engine import Job, Result
+from ..inference.recovery import too_large
 from .closeups import Closeups
 from .examples import Examples
 from .journal import RowJournal
@@ -119,8 +120,8 @@ class Evaluation:
             with clock.stopped():
                 try:
                     waiting[key] = pair = benchmark.load(key)
-                except PictureError as error:
-                    self._problem(str(error))
+                except (PictureError, MemoryError) as error:
+                    self._problem(f"{key}: {too_large()}" if isinstance(error, MemoryError) else str(error))
                     continue
             if not method.against:
                 yield Job(key, pair.noisy)

@@ -57,7 +57,7 @@ def _went_through(
             source.settle(result)
             yield result
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if error is source.broken_by or not is_out_of_memory(error):
             raise
         return False
     return True
@@ -70,6 +70,9 @@ class _Source:
         self._jobs = jobs
         self._begun: dict[str, Job] = {}
         self.exhausted = False
+        self.broken_by: Exception | None = (
+            None  # what the jobs themselves failed with: a generator cannot go on after it
+        )
         self.settled = False  # whether anything was since the last failure
 
     def draw(self, most: int | None) -> Iterator[Job]:
@@ -77,10 +80,17 @@ class _Source:
         return chain(list(self._begun.values()), islice(self._remembered(), most))
 
     def _remembered(self) -> Iterator[Job]:
-        for job in self._jobs:
+        while (job := self._next()) is not None:
             self._begun[job.key] = job
             yield job
         self.exhausted = True
+
+    def _next(self) -> Job | None:
+        try:
+            return next(self._jobs, None)
+        except Exception as error:
+            self.broken_by = error
+            raise
 
     def settle(self, result: Result) -> None:
         del self._begun[result.key]

@@ -18,14 +18,14 @@ from ..diffusion.residual import ProcessSpec
 from ..errors import ModelError, UsageError
 from ..methods.diffpir import PRIOR, with_prior
 from ..methods.rddm import WALKER, with_walker
-from ..methods.rng import NAME, RnGParts, rng_of, with_rng
+from ..methods.rng import NAME, RnGParts, rng_of, weights_hash, with_rng
 from ..metrics.lpips import LPIPS
 from ..models import bundle as checkpoint
 from ..models.bundle import Bundle, kind_of
 from ..nets.nafnet import NAFNet, NAFNetSpec, without_attention
 from ..nets.unet import UNetSpec
 from .host import Host
-from .labels import Labels
+from .labels import Labels, source_of
 from .perceptual import Perceptual
 from .sampler import Sampler
 from .schedule_choice import ScheduleChoice
@@ -117,7 +117,9 @@ class Recipe:
         def into_bundle(average: Any) -> Bundle:
             process = stage.process.spec
             budgets = ladder(fullest.start, fullest.evaluations, process.last)
-            return with_rng(before, generator=average, process=process, controller=None, budgets=budgets)
+            made = with_rng(before, generator=average, process=process, controller=None, budgets=budgets)
+            # Where nothing was left to learn, the schedule and the controller that stage 3 has found stay.
+            return before if weights_hash(made) == weights_hash(before) else made
 
         self._train("generate", stage, spec, batches, into_bundle, {"perceptual": perceptual})
 
@@ -157,7 +159,8 @@ class Recipe:
         batches, before = self._loaded(data), checkpoint.load(self.bundle_file)
         choice = ScheduleChoice(batches, judge, self.device, self.host.listener)
         scheduled = self.host.ranks.on_rank0(lambda: self._scheduled(choice, before))
-        labels = self.host.ranks.on_rank0(lambda: self.labels_so_far(scheduled, patches))
+        source = source_of(batches)
+        labels = self.host.ranks.on_rank0(lambda: self.labels_so_far(scheduled, patches, source))
         sampler = Sampler(scheduled, self._on)
         label(labels, patches, sampler, batches, judge, self.host)
         stage = Control(net, labels, batches, sampler, self.host.listener.track)
@@ -167,9 +170,9 @@ class Recipe:
 
         self._train("controller", stage, replace(spec, ema=0.99), batches, into_bundle, {"patches": len(labels)})
 
-    def labels_so_far(self, bundle: Bundle, patches: int) -> Labels:
+    def labels_so_far(self, bundle: Bundle, patches: int, source: str) -> Labels:
         """The labels of before; what was learned from fewer than `patches`, or from others, is void and removed."""
-        labels = Labels(self.run / "controller" / "labels.pt", bundle)
+        labels = Labels(self.run / "controller" / "labels.pt", bundle, source)
         if len(labels) < patches:
             (self.run / "controller" / "state.pt").unlink(missing_ok=True)
         return labels

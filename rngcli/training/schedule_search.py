@@ -65,9 +65,9 @@ class _Known:
 
     @classmethod
     def of(cls, clean: Tensor, noisy: Tensor, sampler: Sampler, lpips: LPIPS) -> _Known:
-        r = sampler.reconstruct(noisy).clamp(0, 1)
-        truth = lpips.features(clean)
-        return cls(clean, noisy, r, truth, lpips.distance(lpips.features(r), truth), psnr(r, clean, 1.0))
+        r = sampler.reconstruct(noisy)
+        shown, truth = r.clamp(0, 1), lpips.features(clean)
+        return cls(clean, noisy, r, truth, lpips.distance(lpips.features(shown), truth), psnr(shown, clean, 1.0))
 
     def after(self, d: Tensor, lpips: LPIPS) -> tuple[Tensor, Tensor]:
         """With d added: LPIPS, and the change in PSNR [dB]; (N,) each."""

@@ -86,6 +86,7 @@ class SyntheticPairs:
         spec.check()
         self.spec, self.host, self.device = spec, host or Host(), find_device(device)
         self.photographs = _spread(clean_folder(spec.camera), MOST_PHOTOGRAPHS)
+        self._readable: list[Path] = []  # of them, as measuring finds
         if not spec.clean.is_dir() or not (files := developed_below(spec.clean)):
             raise NoInputError(f"no pictures below {spec.clean}", "give a folder of clean photographs")
         self.sources = keyed(spec.clean, files)
@@ -137,6 +138,7 @@ class SyntheticPairs:
         for path in self.host.listener.track(self.photographs, "measuring", len(self.photographs), "photographs"):
             try:
                 yield _pixels(path)
+                self._readable.append(path)
             except PictureError as error:
                 self.host.listener.say(f"{path} is left out: {error.cause}")
 
@@ -144,7 +146,7 @@ class SyntheticPairs:
         """A DDPM of the camera's photographs, trained for `minutes` in all, in OUT/ddpm."""
         if self.spec.minutes is None:
             return None
-        sizes = large_enough(self.photographs, NETWORK_CROP)
+        sizes = large_enough(self._readable, NETWORK_CROP)
         some = _spread(list(sizes), max(1, len(sizes) * MOST_PIXELS // sum(h * w for h, w in sizes.values())))
         photographs = Photographs.load(some, NETWORK_CROP, self.device, self.host.listener.track)
         torch.manual_seed(self.spec.seed)

@@ -17,7 +17,7 @@ from ...metrics.lpips import LPIPS
 from ...models.bundle import Bundle
 from ...nets.controller import Controller, ControllerSpec
 from ...training.host import Host
-from ...training.labels import Labels
+from ...training.labels import Labels, source_of
 from ...training.perceptual import Perceptual
 from ...training.recipe import SIZES, label
 from ...training.sampler import Sampler
@@ -89,7 +89,8 @@ class Trainings:
 
     def controller(self, bundle: Bundle) -> StepController:
         """Stage 3 on top of `bundle`: labels by LPIPS, then the paper's classifier (§3.2)."""
-        labels, sampler = Labels(self.run / "controller" / "labels.pt", bundle), Sampler(bundle, self.batches.device)
+        labels = Labels(self.run / "controller" / "labels.pt", bundle, source_of(self.batches))
+        sampler = Sampler(bundle, self.batches.device)
         label(labels, self.effort.labels, sampler, self.batches, self._needed_lpips, self.host)
         torch.manual_seed(self.effort.seed)
         spec = replace(self.effort.training(CONTROLLER_SHARE), ema=0.99, compile=False)
