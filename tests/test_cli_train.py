@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from rngcli.cli import main, progress
 from rngcli.cli.progress import Narrator
 from rngcli.data.crops import Batches, Photographs
 from rngcli.errors import ModelError, UsageError
-from rngcli.methods.rng import rng_of
+from rngcli.methods.rng import rng_of, with_rng
 from rngcli.models import bundle as checkpoint
 from rngcli.signals import Interruption
 from rngcli.training import trainer as trainer_module
@@ -297,6 +298,18 @@ def test_a_run_begins_with_a_trained_model(train, tmp_path):
     assert (failed.code, "is no unet" in failed.err) == (UsageError.code, True)
     failed = train(tmp_path / "fourth", "--steps", "1", "--from", "nobody")
     assert (failed.code, "no model is named 'nobody'" in failed.err) == (ModelError.code, True)
+
+
+def test_a_generator_with_nothing_left_to_learn_keeps_what_stage_three_found(train, tmp_path):
+    assert train(tmp_path, "--steps", "1").code == 0
+    assert train(tmp_path, "--steps", "1", stage="generate").code == 0
+    bundle = checkpoint.load(tmp_path / "bundle.safetensors")
+    found = replace(rng_of(bundle).process, last=0.1, gain=1.4)
+    checkpoint.save(with_rng(bundle, process=found), tmp_path / "bundle.safetensors")
+    assert train(tmp_path, "--steps", "1", stage="generate").code == 0
+    assert rng_of(checkpoint.load(tmp_path / "bundle.safetensors")).process == found
+    assert train(tmp_path, "--steps", "2", stage="generate").code == 0
+    assert rng_of(checkpoint.load(tmp_path / "bundle.safetensors")).process != found, "another generator is searched"
 
 
 def test_what_begins_with_a_trained_model_learns_from_other_crops(train, tmp_path):
