@@ -70,9 +70,8 @@ class _Source:
         self._jobs = jobs
         self._begun: dict[str, Job] = {}
         self.exhausted = False
-        self.broken_by: Exception | None = (
-            None  # what the jobs themselves failed with: a generator cannot go on after it
-        )
+        # What the jobs themselves failed with: a generator that has raised cannot go on.
+        self.broken_by: Exception | None = None
         self.settled = False  # whether anything was since the last failure
 
     def draw(self, most: int | None) -> Iterator[Job]:
