@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rngcli.diffusion import kernels
-from rngcli.diffusion.operators import FLOOR, Blur, Decimate, Identity, Mask, Seen, filled, interpolated
+from rngcli.diffusion.operators import FLOOR, KEPT, Blur, Decimate, Identity, Mask, Seen, filled, interpolated
 from rngcli.errors import UsageError
 
 LOPSIDED = kernels.normalised(torch.tensor([[0, 1, 2], [0, 5, 3], [1, 0, 0]]).double())
@@ -263,3 +263,12 @@ def test_kernels_that_reach_too_far_or_are_empty_are_refused():
         kernels.from_picture(np.zeros((3, 3)))
     with pytest.raises(UsageError, match="negative"):
         kernels.from_picture(np.array([[1.0, -0.5]]))
+
+
+def test_tiles_of_many_sizes_leave_few_spectra_behind():
+    blur = Blur(kernels.gaussian(1.6))
+    first = blur.spectrum(torch.zeros(1, 3, 32, 32, dtype=torch.float64))
+    for side in range(33, 45):
+        blur.spectrum(torch.zeros(1, 3, side, side, dtype=torch.float64))
+    assert len(blur._spectra) == KEPT
+    assert torch.equal(blur.spectrum(torch.zeros(1, 3, 32, 32, dtype=torch.float64)), first)
