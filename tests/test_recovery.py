@@ -166,14 +166,14 @@ def test_a_picture_for_which_there_is_no_memory_fails_alone(bundle, monkeypatch)
     assert "more memory" in str(results["1"].error)
 
 
-def test_jobs_that_run_out_of_memory_themselves_are_not_taken_for_the_last(bundle):
+@pytest.mark.parametrize("capacity", [1, 2])
+def test_jobs_that_run_out_of_memory_themselves_are_not_taken_for_the_last(bundle, capacity):
     def jobs():
         yield from (Job(str(i), np.full((48, 48, 3), 0.5, np.float32)) for i in range(3))
         raise MemoryError
 
-    done = []
     with pytest.raises(MemoryError):
-        done.extend(result.key for result in denoise(jobs(), Pipeline(bundle, "cpu", "fp32", 1), Request()))
+        list(denoise(jobs(), Pipeline(bundle, "cpu", "fp32", capacity), Request()))
 
 
 def test_not_even_one_tile(bundle, monkeypatch):

@@ -207,12 +207,14 @@ def test_pairs_of_other_settings_are_not_mixed(synth, folders, tmp_path):
 
 
 @pytest.mark.parametrize("made_by", [(), ("--ddpm", "--minutes", "0.02", "--steps", "2", "--crop", "64")])
-def test_a_broken_picture_is_named_and_the_others_are_made(synth, folders, tmp_path, made_by):
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_broken_picture_is_named_and_the_others_are_made(synth, folders, tmp_path, made_by, cut_short):
     for folder in ("clean", "camera"):
         for path in sorted((folders / folder).glob("*.png")):
             save(tmp_path / folder / path.name, np.asarray(Image.open(path)) / 255)
         whole = path.read_bytes()
-        (tmp_path / folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+        broken = whole[: len(whole) // 2] if cut_short else b"\x89PNG\r\n\x1a\n no picture"
+        (tmp_path / folder / "broken.png").write_bytes(broken)
     done = synth(tmp_path / "out", *made_by, clean=tmp_path / "clean", camera=tmp_path / "camera")
     assert done.code == 1
     pairs = [name for name in contents(tmp_path / "out") if not name.startswith("ddpm/")]

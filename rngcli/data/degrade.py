@@ -85,7 +85,7 @@ def degrade(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Pairs:
             white = kind == "awgn"
             y = _blur(some, spec.blur_share[not white], spec.blur, rng)
             y, noisy = KINDS[kind](_spread_levels(y, spec, rng), spec, rng)
-            y, noisy = _in_grey(y, noisy, spec.grey_share, rng, GREY_OF_WHITE if white else 1.0)
+            y, noisy = _in_grey(y, noisy, spec.grey_share, rng, white)
             parts.append((y, _as_files(noisy, spec.clipped_share if white else spec.eight_bit_share, rng)))
     clean, noisy = (torch.cat(side) for side in zip(*parts, strict=True))
     return clean, noisy
@@ -161,12 +161,8 @@ def _spread_levels(clean: Tensor, spec: DegradeSpec, rng: torch.Generator) -> Te
     return torch.where(chosen(n, spec.levels_share, rng), spread.clamp(0, 1), clean)
 
 
-# What luma leaves of σ where each colour has noise of its own (BT.601: the root of the sum of its squared weights).
-GREY_OF_WHITE = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)
-
-
-def _in_grey(clean: Tensor, noisy: Tensor, share: float, rng: torch.Generator, kept: float) -> Pairs:
-    """A share of the pictures in black and white, their noise with them, of which luma keeps so much: made up for.
+def _in_grey(clean: Tensor, noisy: Tensor, share: float, rng: torch.Generator, white: bool) -> Pairs:
+    """A share of the pictures in black and white, their noise with them; that of `white` noise keeps its σ.
 
     A network that knows only noise of its own in each colour takes what all three have in common for the picture.
     """
@@ -175,7 +171,8 @@ def _in_grey(clean: Tensor, noisy: Tensor, share: float, rng: torch.Generator, k
     grey = chosen(len(clean), share, rng)
     light = ycc(1, clean.device)[0, :1, :, None, None]  # (1, 3, 1, 1)
     in_light, noisy_light = ((x * light).sum(dim=1, keepdim=True) for x in (clean, noisy))
-    noisy_light = in_light + (noisy_light - in_light) / kept
+    if white:  # each colour's own: their mean by luma's weights is weaker than any of them
+        noisy_light = in_light + (noisy_light - in_light) / light.norm()
     return torch.where(grey, in_light, clean), torch.where(grey, noisy_light, noisy)
 
 

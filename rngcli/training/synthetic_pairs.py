@@ -86,7 +86,6 @@ class SyntheticPairs:
         spec.check()
         self.spec, self.host, self.device = spec, host or Host(), find_device(device)
         self.photographs = _spread(clean_folder(spec.camera), MOST_PHOTOGRAPHS)
-        self._readable: list[Path] = []  # of them, as measuring finds
         if not spec.clean.is_dir() or not (files := developed_below(spec.clean)):
             raise NoInputError(f"no pictures below {spec.clean}", "give a folder of clean photographs")
         self.sources = keyed(spec.clean, files)
@@ -95,9 +94,9 @@ class SyntheticPairs:
         """All pairs that are not there yet. Raises UsageError where others are: of another seed, camera or network."""
         settings = self._settings()
         self._check_record(settings)
-        measured = self._measured()
+        measured, readable = self._measured()
         self._record(settings)
-        synthesis = Synthesis(measured, self._network(), self.spec.synthesis, self.device)
+        synthesis = Synthesis(measured, self._network(readable), self.spec.synthesis, self.device)
         made = Made()
         for key in self.host.listener.track(sorted(self.sources), "synthesising", len(self.sources), "pairs"):
             try:
@@ -125,28 +124,30 @@ class SyntheticPairs:
 
     # --- the camera --------------------------------------------------------------------------------------------
 
-    def _measured(self) -> list[CameraNoise]:
-        noises = measure(self._read())
+    def _measured(self) -> tuple[list[CameraNoise], list[Path]]:
+        """The noise of the photographs that can be read, and these."""
+        readable: list[Path] = []
+        noises = measure(self._read(readable))
         sigmas = torch.stack([noise.sigma for noise in noises]) * 255
         low, high = (float(sigmas.flatten(1).mean(dim=1).sort().values[end]) for end in (0, -1))
         self.host.listener.say(
             f"{len(self.photographs)} photographs of the camera, σ {low:.1f} to {high:.1f} of 255 in the mean"
         )
-        return noises
+        return noises, readable
 
-    def _read(self) -> Iterator[Tensor]:
+    def _read(self, readable: list[Path]) -> Iterator[Tensor]:
         for path in self.host.listener.track(self.photographs, "measuring", len(self.photographs), "photographs"):
             try:
                 yield _pixels(path)
-                self._readable.append(path)
+                readable.append(path)
             except PictureError as error:
                 self.host.listener.say(f"{path} is left out: {error.cause}")
 
-    def _network(self) -> UNet | None:
-        """A DDPM of the camera's photographs, trained for `minutes` in all, in OUT/ddpm."""
+    def _network(self, files: Sequence[Path]) -> UNet | None:
+        """A DDPM of the camera's photographs in `files`, trained for `minutes` in all, in OUT/ddpm."""
         if self.spec.minutes is None:
             return None
-        sizes = large_enough(self._readable, NETWORK_CROP)
+        sizes = large_enough(files, NETWORK_CROP)
         some = _spread(list(sizes), max(1, len(sizes) * MOST_PIXELS // sum(h * w for h, w in sizes.values())))
         photographs = Photographs.load(some, NETWORK_CROP, self.device, self.host.listener.track)
         torch.manual_seed(self.spec.seed)
