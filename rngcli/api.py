@@ -79,7 +79,7 @@ def denoise(
     noise_scale: how many times as strong as it looks the noise is taken for, 0.25..4: more for film's grain.
     keep_banding: leave what whole rows and columns have in common, which is taken for the sensor's, and removed.
     max_steps: the most evaluations of the generator a tile, None: what suits the method, for rng 2; more take longer
-    and look better. steps: exactly so many, if max_steps allows; None: the controller decides.
+    and may look a little better. steps: exactly so many, if max_steps allows; None: the controller decides.
     seed: of the generated detail. sigma: the noise's standard deviation, 0..255, for the methods that need it; None:
     estimated. model: a shipped model's name, or a bundle's path. device: auto, cpu, cuda, cuda:1 … or mps. precision:
     auto, fp32, bf16 or fp16. method: one of the model's, None for its first.
